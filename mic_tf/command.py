@@ -1,0 +1,83 @@
+"""How every command starts and ends.
+
+`run(main)` parses flags with absl, keeps TensorFlow quiet, shows a `UserError` as
+one line, and turns outcomes into exit statuses: 0 success, 2 a mistake that the
+person can correct, 130 interrupted from the keyboard.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from logging import WARNING, LogRecord
+from typing import NoReturn
+
+from absl import app, flags, logging
+
+from mic_tf.errors import UserError
+
+EXIT_OK = 0
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def quiet_native_logs() -> None:
+    """Keeps TensorFlow's start-up chatter off the screen unless asked for."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("TFDS_DISABLE_PROGRESS_BAR", "0")
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    try:
+        if any(a.lstrip("-").startswith("help") for a in argv[1:]):
+            with contextlib.suppress(SystemExit):
+                app.parse_flags_with_usage(list(argv))
+            raise SystemExit(EXIT_OK)
+        return flags.FLAGS(list(argv))
+    except flags.Error as error:
+        return _fail(str(error).split("\n", maxsplit=1)[0])
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(EXIT_USER_ERROR)
+
+
+def run(main: Callable[[list[str]], int | None]) -> None:
+    """Runs one command to its exit status; never returns.
+
+    Args:
+      main: takes the arguments that are not flags (without the program's name) and
+        returns the exit status, or None for success.
+    """
+    quiet_native_logs()
+    logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().setFormatter(_PlainFormatter())
+    logging.get_absl_handler().addFilter(_is_worth_showing)
+
+    def guarded(argv: list[str]) -> int:
+        try:
+            return main(argv[1:]) or EXIT_OK
+        except UserError as error:
+            return _fail(str(error))
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return EXIT_INTERRUPTED
+
+    app.run(guarded, flags_parser=_parse_flags)
+
+
+def _is_worth_showing(record: LogRecord) -> bool:
+    """Our own messages, and the warnings of libraries."""
+    return record.levelno >= WARNING or "mic_tf" in record.pathname
+
+
+class _PlainFormatter(logging.PythonFormatter):
+    """Messages as they are; only warnings and errors say what they are."""
+
+    def format(self, record: LogRecord) -> str:
+        text = record.getMessage()
+        if record.levelno >= WARNING:
+            return f"{record.levelname.lower()}: {text}"
+        return text

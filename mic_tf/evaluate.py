@@ -1,0 +1,100 @@
+"""Measures a model on one part of a data set.
+
+Usage:
+  python -m mic_tf.evaluate --workdir=runs/phase4
+  python -m mic_tf.evaluate --model=runs/phase4/export/saved_model \\
+      --dataset=nsynth_jsonwav --data_dir=~/tensorflow_datasets --split=valid
+
+Writes metrics.json, predictions.csv, confusion.png and report.html into
+WORKDIR/eval/DATASET-SPLIT (or --out), and prints a table. Every figure stands beside
+the name of the protocol under which the notes were divided.
+"""
+
+from absl import flags, logging
+
+from mic_tf import command
+from mic_tf.errors import UserError
+
+flags.DEFINE_string("workdir", "", "Work folder of a trained run.")
+flags.DEFINE_string("model", "", "Exported model, instead of --workdir.")
+flags.DEFINE_string("dataset", "", "Data set; default: the one it was trained on.")
+flags.DEFINE_string(
+    "data_dir",
+    "",
+    "Folder of the prepared data sets; default: the run's, else ~/tensorflow_datasets.",
+)
+flags.DEFINE_string(
+    "split", "", "Part to measure: test, valid, train; default: test, else valid."
+)
+flags.DEFINE_string("exclude", "", "A file of note ids to leave out, one a line.")
+flags.DEFINE_string(
+    "out", "", "Folder for the files; default: WORKDIR/eval/DATASET-SPLIT."
+)
+flags.DEFINE_integer("batch_size", 32, "Notes a batch.", lower_bound=1)
+
+
+def main(arguments: list[str]) -> int:
+    if arguments:
+        raise UserError(f"{arguments[0]}: unexpected argument; flags begin with --")
+    flag = flags.FLAGS
+    if bool(flag.workdir) == bool(flag.model):
+        raise UserError("--workdir, --model: give one of the two")
+    if flag.model and not flag.out:
+        raise UserError("--out: missing; with --model say where the files should go")
+
+    from mic_tf import files
+    from mic_tf.datasets import catalogue
+    from mic_tf.evaluation import evaluator
+    from mic_tf.pipeline import batches
+
+    files.register_file_systems(flag.workdir, flag.model, flag.data_dir, flag.out)
+    subject, data_dir = _subject(flag)
+    dataset = flag.dataset or _trained_on(subject)
+    builder = catalogue.load_builder(dataset, flag.data_dir or data_dir)
+    records = batches.open_records(builder)
+    name = builder.info.full_name
+    partition, words = evaluator.partition_for(subject, records, name, flag.exclude)
+    split = flag.split or evaluator.default_split(partition)
+    found = evaluator.answers(
+        subject, records, partition.part(split), batch_size=flag.batch_size
+    )
+    result = evaluator.figures(
+        found,
+        subject,
+        dataset=name,
+        split=split,
+        protocol=partition.protocol,
+        protocol_words=words,
+    )
+    short_name = name.split("/")[0]
+    folder = flag.out or files.join(flag.workdir, "eval", f"{short_name}-{split}")
+    evaluator.write(folder, result, found, records)
+    print(evaluator.table(result))
+    logging.info("written to %s", folder)
+    return command.EXIT_OK
+
+
+def _subject(flag: flags.FlagValues) -> tuple:
+    """What is evaluated, and the data folder that its training used."""
+    from mic_tf.evaluation import evaluator
+    from mic_tf.training import workfolder
+
+    if flag.model:
+        from mic_tf.serving import evaluation_subject
+
+        return evaluation_subject.of_export(flag.model), "~/tensorflow_datasets"
+    run = workfolder.load_run(flag.workdir.rstrip("/"))
+    return evaluator.subject_of_run(run), run.settings.data.data_dir
+
+
+def _trained_on(subject) -> str:
+    """The data set's name as the catalogue takes it."""
+    return subject.trained_on["settings"]["dataset"]
+
+
+def cli() -> None:
+    command.run(main)
+
+
+if __name__ == "__main__":
+    cli()

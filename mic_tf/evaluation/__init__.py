@@ -1,0 +1,1 @@
+"""What a model is worth, under a protocol that is named."""

@@ -1,0 +1,277 @@
+"""Runs a model over one part of a data set and writes what came out."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+from tqdm.auto import tqdm
+
+from mic_tf import files
+from mic_tf.errors import UserError
+from mic_tf.evaluation import metrics
+from mic_tf.pipeline import batches, splits
+from mic_tf.pipeline.batches import Records
+from mic_tf.pipeline.splits import Partition
+from mic_tf.settings import DataSettings
+from mic_tf.training import workfolder
+from mic_tf.training.trainer import read_exclusions
+
+OTHER_DATA = "other_data"
+OTHER_DATA_WORDS = "another data set than the one it was trained on"
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What is evaluated.
+
+    Attributes:
+      name: of the work folder or the exported model.
+      labels: names of the families, in the order of the probabilities.
+      probabilities: from waveforms, int16 [batch, 64000], to float [batch, families].
+      trained_on: `data` of the run's summary: data set, protocol, settings.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    probabilities: Callable[[tf.Tensor], tf.Tensor]
+    trained_on: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """A model's answers to notes of known family.
+
+    Attributes:
+      rows: of the note index, int64 [notes].
+      truth: in the model's labels, int64 [notes].
+      probabilities: float32 [notes, families].
+    """
+
+    rows: np.ndarray
+    truth: np.ndarray
+    probabilities: np.ndarray
+
+
+def subject_of_run(run: workfolder.TrainedRun) -> Subject:
+    """A trained run, ready to be evaluated."""
+
+    @tf.function(reduce_retracing=True)
+    def probabilities(waveform: tf.Tensor) -> tf.Tensor:
+        return tf.nn.softmax(run.model(waveform, training=False) / run.temperature)
+
+    return Subject(run.workdir, run.labels, probabilities, run.summary["data"])
+
+
+def partition_for(
+    subject: Subject, records: Records, dataset: str, exclude: str = ""
+) -> tuple[Partition, str]:
+    """The division of a data set's notes, as this model may be tested on it.
+
+    Args:
+      subject: the model.
+      records: the data set's records.
+      dataset: its full name, as `soundfont_notes/1.0.0`.
+      exclude: a file of note ids to leave out.
+
+    Returns:
+      The partition and the protocol in words. For the data set that the model was
+      trained on it is the training's own division; for another, its own splits.
+    """
+    trained = subject.trained_on
+    if dataset.split("/")[0] == trained["dataset"].split("/")[0]:
+        settings = DataSettings(**trained["settings"])
+        partition = splits.partition(
+            records.index, settings, hold_out_valid=trained["hold_out_valid"]
+        )
+        words = splits.PROTOCOL_WORDS[partition.protocol]
+        ids = read_exclusions(settings.exclude)
+        partition = splits.excluding(partition, records.index, ids)
+    else:
+        partition = splits.partition(records.index, DataSettings())
+        partition = dataclasses.replace(partition, protocol=OTHER_DATA)
+        words = f"{OTHER_DATA_WORDS} ({trained['dataset']})"
+    return splits.excluding(partition, records.index, read_exclusions(exclude)), words
+
+
+def default_split(partition: Partition) -> str:
+    """`test` where there is one, else `valid`, else the first that has notes."""
+    present = [name for name, part in partition.parts.items() if part.any()]
+    for name in ("test", "valid"):
+        if name in present:
+            return name
+    raise UserError(
+        f"no test or valid notes under the {partition.protocol} protocol; name a part "
+        f"with --split ({', '.join(present) or 'there are none'})"
+    )
+
+
+def answers(
+    subject: Subject, records: Records, selected: np.ndarray, batch_size: int = 32
+) -> Answers:
+    """Runs the model over the selected notes, with a progress bar.
+
+    Raises:
+      UserError: notes of a family that the model does not know.
+    """
+    translation = _translation(subject, records, selected)
+    rows, truths, probabilities = [], [], []
+    dataset = batches.evaluation_batches(records, selected, batch_size=batch_size)
+    total = int(selected.sum())
+    with tqdm(total=total, unit="note", desc="evaluate", disable=None) as bar:
+        for waveform, family, weight, row in dataset:
+            real = weight.numpy() > 0
+            rows.append(row.numpy()[real])
+            truths.append(translation[family.numpy()[real]])
+            probabilities.append(subject.probabilities(waveform).numpy()[real])
+            bar.update(int(real.sum()))
+    return Answers(
+        np.concatenate(rows), np.concatenate(truths), np.concatenate(probabilities)
+    )
+
+
+def figures(
+    found: Answers,
+    subject: Subject,
+    *,
+    dataset: str,
+    split: str,
+    protocol: str,
+    protocol_words: str,
+) -> dict[str, Any]:
+    """Everything that `metrics.json` says."""
+    return {
+        "dataset": dataset,
+        "split": split,
+        "protocol": protocol,
+        "protocol_words": protocol_words,
+        "model": subject.name,
+        "trained_on": subject.trained_on["dataset"],
+        **metrics.summary(found.probabilities, found.truth, subject.labels),
+    }
+
+
+def write(
+    folder: str, result: dict[str, Any], found: Answers, records: Records
+) -> None:
+    """Writes `metrics.json`, `predictions.csv` and `confusion.png`."""
+    from mic_tf.evaluation import pictures
+
+    labels = tuple(result["labels"])
+    files.make_folder(folder)
+    text = predictions_csv(found, records, labels)
+    files.write_text(files.join(folder, "predictions.csv"), text)
+    title = (
+        f"{result['dataset']} {result['split']}: accuracy {result['accuracy']:.3f}, "
+        f"n = {result['n']}\n{result['protocol_words']}"
+    )
+    picture = pictures.confusion_png(np.array(result["confusion"]), labels, title)
+    files.write_bytes(files.join(folder, "confusion.png"), picture)
+    files.write_json(files.join(folder, "metrics.json"), result)
+
+
+def predictions_csv(found: Answers, records: Records, labels: tuple[str, ...]) -> str:
+    """One row a note: what it is, the answer, every family's probability."""
+    index = records.index
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    header = ["id", "instrument", "source", "pitch", "velocity"]
+    writer.writerow([*header, "truth", "answer", "probability", *labels])
+    for row, truth, probabilities in zip(
+        found.rows, found.truth, found.probabilities, strict=True
+    ):
+        answer = int(probabilities.argmax())
+        writer.writerow(
+            [
+                index.ids[row],
+                index.instruments[index.instrument[row]],
+                index.sources[index.source[row]],
+                index.pitch[row],
+                index.velocity[row],
+                labels[truth],
+                labels[answer],
+                f"{probabilities[answer]:.6f}",
+                *(f"{p:.6f}" for p in probabilities),
+            ]
+        )
+    return text.getvalue()
+
+
+def table(result: dict[str, Any]) -> str:
+    """The figures as lines for the screen."""
+    lines = [
+        f"{result['dataset']} {result['split']}: {result['n']} notes",
+        f"{result['protocol_words']}",
+        f"accuracy {result['accuracy']:.4f}, balanced accuracy "
+        f"{result['balanced_accuracy']:.4f}, macro-F1 {result['macro_f1']:.4f} "
+        f"({result['protocol']}; {len(result['families_present'])} families)",
+        "",
+        f"{'family':<16}{'notes':>7}{'precision':>11}{'recall':>9}{'F1':>9}",
+    ]
+    for name, row in result["per_family"].items():
+        if row["n"]:
+            lines.append(
+                f"{name:<16}{row['n']:>7}{row['precision']:>11.3f}"
+                f"{row['recall']:>9.3f}{row['f1']:>9.3f}"
+            )
+    absent = sorted(set(result["labels"]) - set(result["families_present"]))
+    if absent:
+        lines.append(f"no notes: {', '.join(absent)}")
+    return "\n".join(lines)
+
+
+def calibrate(run: workfolder.TrainedRun, records: Records) -> float | None:
+    """Fits the temperature on the validation notes and stores it in the work folder.
+
+    Returns:
+      The temperature, or None where the run keeps no validation notes.
+    """
+    settings = DataSettings(**run.summary["data"]["settings"])
+    partition = splits.partition(
+        records.index, settings, hold_out_valid=run.summary["data"]["hold_out_valid"]
+    )
+    valid = partition.parts.get("valid")
+    if valid is None or not valid.any():
+        return None
+    raw = dataclasses.replace(run, temperature=1.0)
+    found = answers(subject_of_run(raw), records, valid)
+    logits = np.log(np.maximum(found.probabilities, 1e-30))
+    temperature = metrics.best_temperature(logits, found.truth)
+    scaled = metrics.softmax(logits / temperature)
+    content = {
+        "temperature": temperature,
+        "ece_before": metrics.expected_calibration_error(
+            found.probabilities, found.truth
+        ),
+        "ece_after": metrics.expected_calibration_error(scaled, found.truth),
+        "notes": len(found.truth),
+    }
+    files.write_json(files.join(run.workdir, workfolder.CALIBRATION), content)
+    logging.info(
+        "temperature %.3f: calibration error %.3f -> %.3f on %d validation notes",
+        temperature,
+        content["ece_before"],
+        content["ece_after"],
+        content["notes"],
+    )
+    return temperature
+
+
+def _translation(
+    subject: Subject, records: Records, selected: np.ndarray
+) -> np.ndarray:
+    """The data set's families as the model's, int64 [families]; -1: not asked for."""
+    present = records.index.counts(selected) > 0
+    translation = np.full(len(records.index.families), -1)
+    for i, name in enumerate(records.index.families):
+        if name in subject.labels:
+            translation[i] = subject.labels.index(name)
+        elif present[i]:
+            raise UserError(
+                f"family {name!r}: the model knows {', '.join(subject.labels)}"
+            )
+    return translation

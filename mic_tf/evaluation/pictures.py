@@ -1,0 +1,46 @@
+"""Pictures of an evaluation, as PNG bytes."""
+
+import io
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402  (after the choice of backend)
+
+
+def confusion_png(confusion: np.ndarray, labels: tuple[str, ...], title: str) -> bytes:
+    """The confusion matrix: colour is the share of the row, figures are counts.
+
+    Args:
+      confusion: int [families, families], rows truth.
+      labels: names of the families.
+      title: shown above.
+    """
+    rows = confusion.sum(axis=1, keepdims=True)
+    shares = confusion / np.maximum(rows, 1)
+    size = 2.5 + 0.55 * len(labels)
+    figure, axes = plt.subplots(figsize=(size + 1, size), layout="constrained")
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row in range(len(labels)):
+        for column in range(len(labels)):
+            count = int(confusion[row, column])
+            if count:
+                colour = "white" if shares[row, column] > 0.5 else "#1a1a1a"
+                axes.text(
+                    column, row, count, ha="center", va="center", color=colour, size=9
+                )
+    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_xlabel("answer")
+    axes.set_ylabel("truth")
+    axes.set_title(title, size=10, wrap=True)
+    figure.colorbar(image, ax=axes, label="share of the family's notes", shrink=0.8)
+    return _png(figure)
+
+
+def _png(figure: plt.Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    plt.close(figure)
+    return buffer.getvalue()

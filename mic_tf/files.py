@@ -1,0 +1,139 @@
+"""Files that may be local, in memory or in an object store, whole or not at all.
+
+Everything goes through `tf.io.gfile`, so `gs://`, `s3://` and `ram://` paths work
+wherever a local one does. Writes go to a temporary name beside the target and are
+then renamed: a reader never sees half a file.
+"""
+
+import contextlib
+import json
+import os
+from typing import Any
+
+import tensorflow as tf
+
+from mic_tf.errors import UserError
+
+_NEEDS_TENSORFLOW_IO = ("s3://", "az://", "hdfs://")
+
+
+def join(*parts: str) -> str:
+    """Joins path parts; keeps a URL scheme in front as it is."""
+    return os.path.join(*parts)
+
+
+def is_remote(path: str) -> bool:
+    """Whether the path names an object store or another TensorFlow file system."""
+    return "://" in path
+
+
+def register_file_systems(*paths: str) -> None:
+    """Loads tensorflow-io where one of the paths needs its file systems.
+
+    Raises:
+      UserError: tensorflow-io is not installed (there is none for Python 3.13).
+    """
+    wanted = [p for p in paths if p and p.startswith(_NEEDS_TENSORFLOW_IO)]
+    if not wanted:
+        return
+    try:
+        import tensorflow_io  # noqa: F401  (registers the file systems)
+    except ImportError as error:
+        raise UserError(
+            f"{wanted[0]}: this kind of path needs tensorflow-io, which is not "
+            "installed; use Python 3.10-3.12 and `pip install tensorflow-io==0.37.1`"
+        ) from error
+
+
+def exists(path: str) -> bool:
+    return tf.io.gfile.exists(path)
+
+
+def make_folder(path: str) -> None:
+    """Makes a folder and its parents.
+
+    Raises:
+      UserError: it cannot be made.
+    """
+    try:
+        tf.io.gfile.makedirs(path)
+    except (tf.errors.OpError, OSError) as error:
+        raise UserError(
+            f"{path}: the folder cannot be made: {reason(error)}"
+        ) from error
+
+
+def reason(error: BaseException) -> str:
+    """The first line of an error's message, without TensorFlow's decoration."""
+    text = getattr(error, "message", None) or getattr(error, "strerror", None)
+    return (text or str(error)).strip().split("\n")[0]
+
+
+def read_bytes(path: str) -> bytes:
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return file.read()
+
+
+def read_text(path: str) -> str:
+    return read_bytes(path).decode("utf-8")
+
+
+def read_json(path: str) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+      UserError: it is missing or is not JSON.
+    """
+    try:
+        return json.loads(read_bytes(path))
+    except tf.errors.NotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not a JSON file: {reason(error)}") from error
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+      UserError: the disk is full, the folder is read-only, and so on.
+    """
+    temporary = f"{path}.tmp-{os.getpid()}"
+    try:
+        make_folder(os.path.dirname(path) or ".")
+        with tf.io.gfile.GFile(temporary, "wb") as file:
+            file.write(content)
+        tf.io.gfile.rename(temporary, path, overwrite=True)
+    except (tf.errors.OpError, OSError) as error:
+        remove(temporary)
+        raise UserError(f"{path}: cannot be written: {reason(error)}") from error
+
+
+def write_text(path: str, content: str) -> None:
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: str, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def remove(path: str) -> None:
+    """Removes a file if it is there."""
+    with contextlib.suppress(tf.errors.OpError):
+        tf.io.gfile.remove(path)
+
+
+def rename_tree(source: str, target: str) -> None:
+    """Moves every file under one folder to another, file by file.
+
+    Renaming a folder loses its files on some of TensorFlow's file systems.
+    """
+    for folder, _, names in tf.io.gfile.walk(source):
+        relative = folder[len(source) :].strip("/")
+        for name in names:
+            destination = (
+                join(target, relative, name) if relative else join(target, name)
+            )
+            make_folder(os.path.dirname(destination))
+            tf.io.gfile.rename(join(folder, name), destination, overwrite=True)
+    tf.io.gfile.rmtree(source)

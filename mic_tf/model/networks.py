@@ -1,0 +1,131 @@
+"""The networks, as Keras functional models from waveform to logits."""
+
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+from mic_tf.model import randomness
+from mic_tf.model.frontend import LogMel
+from mic_tf.settings import NetworkSettings, RunSettings
+from mic_tf.taxonomy import NOTE_SAMPLES
+
+layers = keras.layers
+
+_DEPTHS = {"small_cnn": 2, "deep_cnn": 4}
+
+
+@keras.saving.register_keras_serializable("mic_tf")
+class StepDropout(layers.Layer):
+    """Dropout whose mask is a function of (seed, step), with nothing to store.
+
+    Input and output: any shape. The identity when not training.
+
+    Args:
+      rate: share of the values set to zero; the others grow by 1 / (1 - rate).
+    """
+
+    def __init__(self, rate: float, **kwargs: Any):
+        super().__init__(**{"trainable": False, **kwargs})
+        self.rate = rate
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        if not training or not self.rate:
+            return inputs
+        seed = randomness.seed_for(self.name)
+        draws = tf.random.stateless_uniform(tf.shape(inputs), seed)
+        kept = tf.cast(draws >= self.rate, inputs.dtype)
+        return inputs * kept / tf.cast(1.0 - self.rate, inputs.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rate": self.rate}
+
+
+def build_model(settings: RunSettings, num_families: int) -> keras.Model:
+    """Front-end and network in one functional model.
+
+    Args:
+      settings: of the run; the numeric policy is Keras's global one.
+      num_families: classes.
+
+    Returns:
+      A model from `waveform`, int16 or float [batch, 64000], to logits, float32
+      [batch, families]. The layers `log_mel` and `embedding` are the output of the
+      front-end and the vector in front of the logits.
+    """
+    waveform = keras.Input([NOTE_SAMPLES], dtype="int16", name="waveform")
+    log_mel = LogMel.from_settings(settings.frontend, name="log_mel")(waveform)
+    network = _NETWORKS[settings.network.model]
+    embedding = network(log_mel, settings.network)
+    logits = layers.Dense(num_families, name="logits")(embedding)
+    logits = layers.Activation("linear", dtype="float32", name="logits_float32")(logits)
+    return keras.Model(waveform, logits, name=settings.network.model)
+
+
+def split_model(model: keras.Model) -> tuple[LogMel, keras.Model]:
+    """The front-end layer and the network behind it, sharing weights.
+
+    Returns:
+      The `LogMel` layer and a model from log-mel [batch, frames, n_mels] to logits
+      [batch, families] and embedding [batch, d].
+    """
+    frontend = model.get_layer("log_mel")
+    outputs = [model.output, model.get_layer("embedding").output]
+    return frontend, keras.Model(frontend.output, outputs, name="network")
+
+
+def inference_model(model: keras.Model) -> keras.Model:
+    """The same weights behind a float input, with the embedding as second output.
+
+    Returns:
+      A model from waveforms, float32 [batch, 64000] in [-1, 1], to logits [batch,
+      families] and embedding [batch, d].
+    """
+    frontend, network = split_model(model)
+    waveform = keras.Input([NOTE_SAMPLES], dtype="float32", name="waveform")
+    logits, embedding = network(frontend(waveform))
+    return keras.Model(waveform, [logits, embedding], name="inference")
+
+
+def _small_cnn(log_mel: tf.Tensor, settings: NetworkSettings) -> tf.Tensor:
+    """Plain convolutions and pooling, then a dense layer: the study's phases 1, 2."""
+    x = layers.Reshape((*log_mel.shape[1:], 1), name="image")(log_mel)
+    for block in range(settings.depth or _DEPTHS["small_cnn"]):
+        channels = settings.width * 2**block
+        x = layers.Conv2D(channels, 3, padding="same", name=f"conv_{block}")(x)
+        x = layers.ReLU(name=f"relu_{block}")(x)
+        x = layers.MaxPooling2D(4, name=f"pool_{block}")(x)
+    x = layers.Flatten(name="flatten")(x)
+    return layers.Dense(settings.dense_units, activation="relu", name="embedding")(x)
+
+
+def _deep_cnn(log_mel: tf.Tensor, settings: NetworkSettings) -> tf.Tensor:
+    """Convolution, BatchNorm, ReLU and pooling, four times; mean and max over all.
+
+    BatchNorm is synchronised: its statistics are those of the global batch, whatever
+    the number of replicas.
+    """
+    x = layers.Reshape((*log_mel.shape[1:], 1), name="image")(log_mel)
+    for block in range(settings.depth or _DEPTHS["deep_cnn"]):
+        channels = settings.width * 2**block
+        x = layers.Conv2D(
+            channels, 3, padding="same", use_bias=False, name=f"conv_{block}"
+        )(x)
+        x = _batch_norm(f"norm_{block}")(x)
+        x = layers.ReLU(name=f"relu_{block}")(x)
+        x = layers.MaxPooling2D(2, name=f"pool_{block}")(x)
+    mean = layers.GlobalAveragePooling2D(name="mean")(x)
+    largest = layers.GlobalMaxPooling2D(name="max")(x)
+    x = layers.Concatenate(name="mean_and_max")([mean, largest])
+    x = StepDropout(settings.dropout, name="dropout_pooled")(x)
+    x = layers.Dense(settings.dense_units, use_bias=False, name="dense")(x)
+    x = _batch_norm("dense_norm")(x)
+    x = layers.ReLU(name="embedding")(x)
+    return StepDropout(settings.dropout, name="dropout")(x)
+
+
+def _batch_norm(name: str) -> layers.Layer:
+    return layers.BatchNormalization(momentum=0.9, synchronized=True, name=name)
+
+
+_NETWORKS = {"small_cnn": _small_cnn, "deep_cnn": _deep_cnn}

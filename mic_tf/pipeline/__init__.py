@@ -1,0 +1,1 @@
+"""From prepared records to balanced batches of 16-bit waveforms."""

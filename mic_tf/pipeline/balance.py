@@ -1,0 +1,58 @@
+"""How families are balanced: acceptance rates, class weights, target shares."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Balance:
+    """What balancing does to a training set.
+
+    Attributes:
+      initial: share of each family in the data, float64 [families].
+      target: share of each family in what comes out, float64 [families].
+      acceptance: probability with which a note of each family is taken in a pass,
+        float64 [families].
+      class_weight: factor of each family's loss, float64 [families].
+    """
+
+    initial: np.ndarray
+    target: np.ndarray
+    acceptance: np.ndarray
+    class_weight: np.ndarray
+
+    @property
+    def reads_per_note(self) -> float:
+        """Expected records read for each one that comes out."""
+        return 1.0 / float(self.initial @ self.acceptance)
+
+
+def balance(counts: np.ndarray, method: str, alpha: float) -> Balance:
+    """Acceptance rates and weights that lead from the data's shares to the target.
+
+    The rates are those of rejection sampling (von Neumann 1951; the same
+    distribution as `tf.data.Dataset.rejection_resample`): proportional to target
+    over initial, the largest one 1.
+
+    Args:
+      counts: notes of each family, int [families]. A family without notes is left
+        out of the target; a target with it would never be reached.
+      method: `rejection`, `streams`, `class_weight` or `none`.
+      alpha: 0 for the data's own shares, 1 for uniform ones, between them a mixture.
+
+    Returns:
+      The balance; `none` accepts everything, `class_weight` too.
+    """
+    counts = np.asarray(counts, np.float64)
+    present = counts > 0
+    initial = counts / counts.sum()
+    uniform = present / present.sum()
+    mixture = alpha * uniform + (1 - alpha) * initial
+    ratio = np.divide(mixture, initial, out=np.zeros_like(initial), where=present)
+    everything = present.astype(np.float64)
+    if method in ("rejection", "streams"):
+        return Balance(initial, mixture, ratio / ratio.max(), everything)
+    if method == "class_weight":
+        return Balance(initial, initial, everything, ratio)
+    return Balance(initial, initial, everything, everything)

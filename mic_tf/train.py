@@ -1,0 +1,76 @@
+"""Trains a classifier of instrument families.
+
+Usage:
+  python -m mic_tf.train --flagfile=mic_tf/configs/phase4.cfg --workdir=runs/phase4 \\
+      --data_dir=~/tensorflow_datasets
+
+Started again with the same work folder it goes on where it stopped. Exit status: 0
+when training is finished, 2 after a mistake that you can correct, 143 after SIGTERM
+(the state is saved; start again to go on).
+"""
+
+from absl import flags, logging
+
+from mic_tf import command, settings
+from mic_tf.errors import UserError
+
+EXIT_PREEMPTED = 143
+
+flags.DEFINE_string(
+    "workdir", "", "Folder that holds the whole run (also gs://, s3://)."
+)
+settings.define_flags(
+    settings.DataSettings,
+    settings.FrontEndSettings,
+    settings.AugmentSettings,
+    settings.NetworkSettings,
+    settings.TrainSettings,
+)
+flags.adopt_module_key_flags(settings)
+
+
+def main(arguments: list[str]) -> int:
+    if arguments:
+        raise UserError(f"{arguments[0]}: unexpected argument; flags begin with --")
+    workdir = flags.FLAGS.workdir
+    if not workdir:
+        raise UserError("--workdir: missing; give the folder for this run")
+    run = settings.run_from_flags()
+
+    from mic_tf import files
+    from mic_tf.datasets import catalogue
+    from mic_tf.evaluation import evaluator
+    from mic_tf.pipeline import batches
+    from mic_tf.training import trainer, workfolder
+    from mic_tf.training.callbacks import Preempted
+
+    files.register_file_systems(workdir, run.data.data_dir)
+    builder = catalogue.load_builder(run.data.dataset, run.data.data_dir)
+    workdir = workdir.rstrip("/")
+    try:
+        summary = trainer.train(run, workdir, builder)
+    except Preempted:
+        return EXIT_PREEMPTED
+    trained = workfolder.load_run(workdir)
+    evaluator.calibrate(trained, batches.open_records(builder))
+    selected = summary["selected"]
+    figures = ", ".join(
+        f"{name.removeprefix('val_')} {value:.4f}"
+        for name, value in selected.items()
+        if name.startswith("val_")
+    )
+    logging.info(
+        "done: %s; weights of epoch %d%s",
+        workdir,
+        selected["epoch"],
+        f" (validation, {run.data.protocol} split: {figures})" if figures else "",
+    )
+    return command.EXIT_OK
+
+
+def cli() -> None:
+    command.run(main)
+
+
+if __name__ == "__main__":
+    cli()

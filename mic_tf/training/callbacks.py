@@ -1,0 +1,270 @@
+"""What happens around the steps of `fit`: saving, logs, progress, stopping."""
+
+import csv
+import io
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from absl import logging
+from tqdm.auto import tqdm
+
+from mic_tf import files
+from mic_tf.errors import UserError
+from mic_tf.pipeline.batches import Place
+from mic_tf.training import snapshots, workfolder
+from mic_tf.training.trainee import Trainee
+
+_KEPT_CHECKPOINTS = 2
+
+
+class Preempted(Exception):
+    """The run was asked to stop and has saved its state."""
+
+
+class Saver(keras.callbacks.Callback):
+    """Saves the state of a run, and the weights that are best so far.
+
+    Args:
+      trainee: what is trained.
+      workdir: the work folder.
+      steps_per_epoch: steps of a whole epoch.
+      checkpoint_every: save every so many steps too; 0: only at ends of epochs.
+      select: `best` or `last`, see `TrainSettings.select`.
+      early_stopping: epochs without a better figure after which to stop; 0: never.
+      is_chief: whether this process writes.
+
+    Attributes:
+      place: how far the run has come.
+      best: figures of the best epoch so far, or None.
+    """
+
+    _supports_tf_logs = True
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        workdir: str,
+        *,
+        steps_per_epoch: int,
+        checkpoint_every: int = 0,
+        select: str = "best",
+        early_stopping: int = 0,
+        is_chief: bool = True,
+    ):
+        super().__init__()
+        self._trainee = trainee
+        self._checkpoints = files.join(workdir, workfolder.CHECKPOINTS)
+        self._best_folder = files.join(workdir, workfolder.BEST)
+        self._steps_per_epoch = steps_per_epoch
+        self._every = checkpoint_every
+        self._select = select
+        self._early_stopping = early_stopping
+        self._is_chief = is_chief
+        self._state = tf.train.Checkpoint(
+            classifier=trainee.classifier,
+            optimizer=trainee.optimizer,
+            metrics=trainee.metrics,
+        )
+        self._weights = tf.train.Checkpoint(model=trainee.classifier)
+        self._restored_metrics: list[np.ndarray] | None = None
+        self._steps_before = 0
+        self.place = Place()
+        self.best: dict[str, Any] | None = None
+        self.stopped_early = False
+        self.stop_requested = False
+
+    def restore(self) -> bool:
+        """Goes back to the newest whole checkpoint; False where there is none."""
+        snapshot = snapshots.newest(self._checkpoints)
+        if snapshot is None:
+            return False
+        self._state.read(snapshot.prefix).assert_consumed()
+        facts = snapshot.facts
+        self.place = Place(facts["epoch"], facts["step"])
+        self.best = facts["best"]
+        self.stopped_early = facts["stopped_early"]
+        if self.place.step:
+            variables = [v for m in self._trainee.metrics for v in m.variables]
+            self._restored_metrics = [v.numpy() for v in variables]
+        return True
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._steps_before = self.place.step
+        if self._restored_metrics is not None:
+            variables = [v for m in self._trainee.metrics for v in m.variables]
+            for variable, value in zip(variables, self._restored_metrics, strict=True):
+                variable.assign(value)
+            self._restored_metrics = None
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        before, step = self.place.step, self._steps_before + batch + 1
+        if step >= self._steps_per_epoch:
+            return
+        self.place = Place(self.place.epoch, step)
+        due = self._every and step // self._every > before // self._every
+        if due or self.stop_requested:
+            self._save()
+        if self.stop_requested:
+            raise Preempted
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        figures = {name: float(value) for name, value in (logs or {}).items()}
+        score = figures.get("val_macro_f1", 0.0)
+        if not np.isfinite(figures.get("loss", 0.0)):
+            raise UserError(
+                f"the loss is {figures['loss']} in epoch {epoch + 1}; the last whole "
+                "checkpoint stands; try a lower --learning_rate"
+            )
+        better = self.best is None or score > self.best["score"]
+        if better or self._select == "last":
+            self.best = {"epoch": epoch + 1, "score": score, **figures}
+            snapshots.save(
+                self._weights,
+                self._best_folder,
+                epoch + 1,
+                self.best,
+                keep=1,
+                is_chief=self._is_chief,
+            )
+        waited = epoch + 1 - self.best["epoch"]
+        if self._early_stopping and waited >= self._early_stopping:
+            logging.info("no better macro-F1 for %d epochs: stopping", waited)
+            self.stopped_early = True
+            self.model.stop_training = True
+        self.place = Place(epoch + 1, 0)
+        self._save()
+        if self.stop_requested:
+            raise Preempted
+
+    def _save(self) -> None:
+        facts = {
+            "epoch": self.place.epoch,
+            "step": self.place.step,
+            "best": self.best,
+            "stopped_early": self.stopped_early,
+        }
+        snapshots.save(
+            self._state,
+            self._checkpoints,
+            self.place.epoch * self._steps_per_epoch + self.place.step,
+            facts,
+            keep=_KEPT_CHECKPOINTS,
+            is_chief=self._is_chief,
+        )
+
+
+class HistoryFile(keras.callbacks.Callback):
+    """`history.csv`: one row an epoch, rewritten whole each time.
+
+    Args:
+      workdir: the work folder.
+      epochs_done: rows of later epochs, written before a crash, are dropped.
+    """
+
+    def __init__(self, workdir: str, epochs_done: int):
+        super().__init__()
+        self._path = files.join(workdir, workfolder.HISTORY)
+        self._rows = [
+            row for row in read_history(workdir) if int(row["epoch"]) <= epochs_done
+        ]
+        self._started = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        seconds = time.monotonic() - self._started
+        figures = {name: f"{float(v):.6f}" for name, v in (logs or {}).items()}
+        row = {"epoch": str(epoch + 1), **figures, "seconds": f"{seconds:.1f}"}
+        self._rows.append(row)
+        columns = list(dict.fromkeys(name for r in self._rows for name in r))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        files.write_text(self._path, text.getvalue())
+
+
+def read_history(workdir: str) -> list[dict[str, str]]:
+    """Rows of `history.csv`; empty where there is none."""
+    path = files.join(workdir, workfolder.HISTORY)
+    if not files.exists(path):
+        return []
+    return list(csv.DictReader(io.StringIO(files.read_text(path))))
+
+
+class Progress(keras.callbacks.Callback):
+    """A bar with notes/s while an epoch runs, and a line when it is done.
+
+    Args:
+      epochs: of the whole run.
+      steps_per_epoch: steps of a whole epoch.
+      batch_size: global batch size.
+    """
+
+    _supports_tf_logs = True
+    _REFRESH_SECONDS = 0.5
+
+    def __init__(self, epochs: int, steps_per_epoch: int, batch_size: int):
+        super().__init__()
+        self._epochs = epochs
+        self._steps = steps_per_epoch
+        self._batch_size = batch_size
+        self._bar: tqdm | None = None
+        self._started = self._shown = 0.0
+        self._first_step = 0
+
+    def start_at(self, step: int) -> None:
+        """The steps of the first epoch that were done before."""
+        self._first_step = step
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._started = time.monotonic()
+        self._bar = tqdm(
+            total=self._steps * self._batch_size,
+            initial=self._first_step * self._batch_size,
+            desc=f"epoch {epoch + 1}/{self._epochs}",
+            unit="note",
+            leave=False,
+            mininterval=self._REFRESH_SECONDS,
+            disable=None,
+        )
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        now = time.monotonic()
+        seen = (self._first_step + batch + 1) * self._batch_size
+        if now - self._shown >= self._REFRESH_SECONDS:
+            self._shown = now
+            figures = {k: f"{float(v):.3f}" for k, v in (logs or {}).items()}
+            self._bar.set_postfix(figures, refresh=False)
+            self._bar.update(seen - self._bar.n)
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        if self._bar is not None:
+            self._bar.set_description("validation", refresh=True)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        seconds = time.monotonic() - self._started
+        notes = (self._steps - self._first_step) * self._batch_size
+        self._first_step = 0
+        self._close()
+        figures = " ".join(f"{k} {float(v):.4f}" for k, v in (logs or {}).items())
+        logging.info(
+            "epoch %d/%d: %s, %.0f notes/s, %.0f s",
+            epoch + 1,
+            self._epochs,
+            figures,
+            notes / seconds,
+            seconds,
+        )
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

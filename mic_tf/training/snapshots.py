@@ -1,0 +1,139 @@
+"""Saved states that are whole or do not count.
+
+A snapshot is a TensorFlow checkpoint and a manifest, written last and renamed into
+place, with the size and checksum of each file. What has no manifest, or does not
+agree with it, is passed over for the newest one that does.
+"""
+
+import dataclasses
+import tempfile
+import zlib
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+
+from mic_tf import files
+from mic_tf.errors import UserError
+
+_MANIFEST = ".manifest.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """A whole saved state.
+
+    Attributes:
+      prefix: of the checkpoint's files.
+      number: its place in the order of saving.
+      facts: what was stored with it.
+    """
+
+    prefix: str
+    number: int
+    facts: dict[str, Any]
+
+
+def save(
+    checkpoint: tf.train.Checkpoint,
+    folder: str,
+    number: int,
+    facts: dict[str, Any],
+    *,
+    keep: int,
+    is_chief: bool = True,
+) -> None:
+    """Saves a state; on workers other than the chief only takes part in it.
+
+    Args:
+      checkpoint: what to save.
+      folder: where.
+      number: grows from one snapshot of a folder to the next.
+      facts: JSON values stored with it.
+      keep: how many of the newest snapshots stay.
+      is_chief: whether this process is the one that writes.
+
+    Raises:
+      UserError: the folder cannot be written to; older snapshots are untouched.
+    """
+    if not is_chief:
+        with tempfile.TemporaryDirectory() as scratch:
+            checkpoint.write(files.join(scratch, "state"))
+        return
+    files.make_folder(folder)
+    prefix = files.join(folder, f"state-{number:09d}")
+    files.remove(prefix + _MANIFEST)
+    try:
+        checkpoint.write(prefix)
+        parts = {
+            path.rsplit("/", maxsplit=1)[-1]: _fingerprint(path)
+            for path in tf.io.gfile.glob(prefix + ".*")
+        }
+    except (tf.errors.OpError, OSError) as error:
+        raise UserError(
+            f"{prefix}: cannot be written: {files.reason(error)}"
+        ) from error
+    manifest = {"number": number, "files": parts, "facts": facts}
+    files.write_json(prefix + _MANIFEST, manifest)
+    _remove_old(folder, keep)
+
+
+def newest(folder: str) -> Snapshot | None:
+    """The newest whole snapshot of a folder, or None where none was ever saved.
+
+    Raises:
+      UserError: there are snapshots, but none of them is whole.
+    """
+    broken = []
+    for path in reversed(_manifests(folder)):
+        snapshot = _whole(path)
+        if snapshot:
+            for name in broken:
+                logging.warning("%s: damaged, passed over", name)
+            return snapshot
+        broken.append(path.removesuffix(_MANIFEST))
+    if broken:
+        raise UserError(
+            f"{folder}: none of its {len(broken)} checkpoint(s) is whole; delete the "
+            "folder to start from the beginning"
+        )
+    return None
+
+
+def _whole(manifest_path: str) -> Snapshot | None:
+    try:
+        manifest = files.read_json(manifest_path)
+        folder = manifest_path.rsplit("/", maxsplit=1)[0]
+        for name, fingerprint in manifest["files"].items():
+            if _fingerprint(files.join(folder, name)) != fingerprint:
+                return None
+        prefix = manifest_path.removesuffix(_MANIFEST)
+        return Snapshot(prefix, manifest["number"], manifest["facts"])
+    except (UserError, tf.errors.OpError, KeyError, TypeError):
+        return None
+
+
+def _fingerprint(path: str) -> dict[str, int]:
+    content = files.read_bytes(path)
+    return {"bytes": len(content), "crc32": zlib.crc32(content)}
+
+
+def _manifests(folder: str) -> list[str]:
+    return sorted(tf.io.gfile.glob(files.join(folder, "state-*" + _MANIFEST)))
+
+
+def _remove_old(folder: str, keep: int) -> None:
+    """Removes all but the newest snapshots, and what a crash left half-written."""
+    kept = {path.removesuffix(_MANIFEST) for path in _manifests(folder)[-keep:]}
+    old = [p for p in _manifests(folder) if p.removesuffix(_MANIFEST) not in kept]
+    for path in old:
+        files.remove(path)
+    for path in tf.io.gfile.glob(files.join(folder, "state-*")):
+        name = path.rsplit("/", maxsplit=1)[-1]
+        stem = files.join(folder, name.split(".")[0].split("_temp")[0])
+        if stem in kept:
+            continue
+        if tf.io.gfile.isdir(path):
+            tf.io.gfile.rmtree(path)
+        else:
+            files.remove(path)

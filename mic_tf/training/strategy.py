@@ -1,0 +1,131 @@
+"""The one place that decides how a run is spread over devices and hosts."""
+
+import dataclasses
+import json
+import os
+
+import tensorflow as tf
+from absl import logging
+
+from mic_tf.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """A distribution strategy and this process's part in it.
+
+    Attributes:
+      strategy: TensorFlow's.
+      is_chief: whether this process writes the work folder.
+      workers: how many processes train together.
+      words: what was decided and why, for the log.
+    """
+
+    strategy: tf.distribute.Strategy
+    is_chief: bool
+    workers: int
+    words: str
+
+
+_shared: dict[tuple[str, str], Placement] = {}
+
+
+def choose(name: str, tpu: str = "") -> Placement:
+    """Decides the strategy from its name and `TF_CONFIG`, and logs the decision.
+
+    One strategy object serves the whole process: two of them with different graphs
+    abort in TensorFlow's collectives.
+
+    Args:
+      name: `auto`, `mirrored`, `multi_worker`, `tpu` or `one_device`.
+      tpu: name or address of the TPU.
+
+    Raises:
+      UserError: `TF_CONFIG` is wrong or contradicts the name; there is no TPU.
+    """
+    key = (name, tpu)
+    if key not in _shared:
+        _shared[key] = _make(name, tpu)
+        logging.info("strategy: %s", _shared[key].words)
+    return _shared[key]
+
+
+def _make(name: str, tpu: str) -> Placement:
+    cluster = _cluster()
+    if name == "auto":
+        name = "tpu" if tpu else ("multi_worker" if cluster else "mirrored")
+    if name == "multi_worker":
+        return _multi_worker(cluster)
+    if cluster and sum(len(v) for v in cluster["cluster"].values()) > 1:
+        raise UserError(
+            f"--strategy={name} with a TF_CONFIG of several tasks: use "
+            "--strategy=multi_worker, or unset TF_CONFIG"
+        )
+    if name == "tpu":
+        return _tpu(tpu)
+    if name == "one_device":
+        device = "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"
+        strategy = tf.distribute.OneDeviceStrategy(device)
+        return Placement(strategy, True, 1, f"one_device on {device}")
+    devices = tf.config.list_logical_devices("GPU") or (
+        tf.config.list_logical_devices("CPU")
+    )
+    names = [":".join(device.name.split(":")[-2:]) for device in devices]
+    strategy = tf.distribute.MirroredStrategy(names)
+    words = f"mirrored, {len(names)} replica(s) on {', '.join(names)}"
+    return Placement(strategy, True, 1, words)
+
+
+def _multi_worker(cluster: dict | None) -> Placement:
+    if cluster is None:
+        raise UserError(
+            "--strategy=multi_worker: TF_CONFIG is not set; a cluster sets it to "
+            '{"cluster": {"worker": ["HOST:PORT", …]}, "task": {"type": "worker", '
+            '"index": 0}}'
+        )
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    task, hosts = cluster["task"], cluster["cluster"]
+    has_chief = "chief" in hosts
+    is_chief = task["type"] == "chief" or (not has_chief and task["index"] == 0)
+    workers = len(hosts.get("worker", [])) + len(hosts.get("chief", []))
+    words = (
+        f"multi_worker, {workers} worker(s), this is {task['type']} {task['index']}, "
+        f"{strategy.num_replicas_in_sync} replica(s) in all"
+    )
+    return Placement(strategy, is_chief, workers, words)
+
+
+def _tpu(tpu: str) -> Placement:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu or "local")
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        strategy = tf.distribute.TPUStrategy(resolver)
+    except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
+        text = str(error).split("\n", maxsplit=1)[0]
+        raise UserError(f"--tpu={tpu or 'local'}: no TPU: {text}") from error
+    words = f"tpu {tpu or 'local'}, {strategy.num_replicas_in_sync} core(s)"
+    return Placement(strategy, True, 1, words)
+
+
+def _cluster() -> dict | None:
+    """`TF_CONFIG`, checked; None when it is not set."""
+    text = os.environ.get("TF_CONFIG", "").strip()
+    if not text or text == "{}":
+        return None
+    try:
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        hosts = cluster[task["type"]]
+        index = task["index"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"TF_CONFIG: {type(error).__name__}: {error}; expected JSON with "
+            '"cluster": {"worker": ["HOST:PORT", …]} and "task": {"type", "index"}'
+        ) from error
+    if not isinstance(index, int) or not 0 <= index < len(hosts):
+        raise UserError(
+            f"TF_CONFIG: task index {index!r}: {task['type']} has {len(hosts)} task(s),"
+            f" 0 to {len(hosts) - 1}"
+        )
+    return config

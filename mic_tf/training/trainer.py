@@ -1,0 +1,371 @@
+"""One run, from settings and a prepared data set to a work folder."""
+
+import dataclasses
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+import tf_keras as keras
+from absl import logging
+
+from mic_tf import files
+from mic_tf.errors import UserError
+from mic_tf.pipeline import balance as balancing
+from mic_tf.pipeline import batches, splits
+from mic_tf.pipeline.batches import Place, Records
+from mic_tf.settings import RunSettings
+from mic_tf.training import strategy as strategies
+from mic_tf.training import workfolder
+from mic_tf.training.callbacks import HistoryFile, Progress, Saver
+from mic_tf.training.strategy import Placement
+from mic_tf.training.trainee import Trainee, compile_trainee
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """The notes of a run and how they are balanced.
+
+    Attributes:
+      records: the data set.
+      partition: its division.
+      balance: acceptance rates and weights.
+      description: what `config.json` and the exported contract say of the data.
+    """
+
+    records: Records
+    partition: splits.Partition
+    balance: balancing.Balance
+    description: dict[str, Any]
+
+    @property
+    def train_notes(self) -> int:
+        return int(self.partition.parts["train"].sum())
+
+
+def train(
+    settings: RunSettings, workdir: str, builder: tfds.core.DatasetBuilder
+) -> dict[str, Any]:
+    """Trains to the end, from where the work folder stands.
+
+    Args:
+      settings: of the run.
+      workdir: the work folder; made if missing.
+      builder: the prepared data set.
+
+    Returns:
+      The run's summary, as `summary.json` has it.
+
+    Raises:
+      UserError: a mistake in settings, data or work folder.
+      Preempted: SIGTERM arrived; the state is saved.
+    """
+    _check(settings)
+    resuming = workfolder.check_same_settings(workdir, settings)
+    placement = strategies.choose(settings.train.strategy, settings.train.tpu)
+    _set_up_chance(settings)
+    data = describe_data(settings, builder)
+    labels = data.records.index.families
+    if placement.is_chief and not resuming:
+        workfolder.write_config(workdir, settings, labels, data.description)
+    steps = math.ceil(data.train_notes / settings.train.batch_size)
+    with (
+        workfolder.numeric_policy(settings.train.mixed_precision),
+        placement.strategy.scope(),
+    ):
+        trainee = Trainee(settings, len(labels))
+        if settings.train.init_from and not resuming:
+            workfolder.start_from(trainee.classifier, settings.train.init_from)
+        compile_trainee(trainee, settings, steps * settings.train.epochs)
+        saver = Saver(
+            trainee,
+            workdir,
+            steps_per_epoch=steps,
+            checkpoint_every=settings.train.checkpoint_every,
+            select=settings.train.select,
+            early_stopping=settings.train.early_stopping,
+            is_chief=placement.is_chief,
+        )
+        if saver.restore():
+            logging.info(
+                "%s: going on after epoch %d, step %d of %d",
+                workdir,
+                saver.place.epoch,
+                saver.place.step,
+                steps,
+            )
+    run = _Run(settings, workdir, data, placement, trainee, saver, steps)
+    started = time.monotonic()
+    with _stop_on_sigterm(saver):
+        run.fit()
+    return run.finish(time.monotonic() - started)
+
+
+def describe_data(
+    settings: RunSettings, builder: tfds.core.DatasetBuilder
+) -> TrainingData:
+    """Divides and weighs the notes as the settings say, with a line for each choice."""
+    records = batches.open_records(builder)
+    partition = divide(settings, records)
+    train_part = partition.part("train")
+    counts = records.index.counts(train_part)
+    balance = balancing.balance(
+        counts, settings.data.balance, settings.data.balance_alpha
+    )
+    names = records.index.families
+    absent = [name for name, n in zip(names, counts, strict=True) if not n]
+    if absent:
+        logging.info("no training notes, left out of the target: %s", ", ".join(absent))
+    logging.info(
+        "%s, %s; %d training notes, balance %s: %.2f records read for each note",
+        builder.info.full_name,
+        splits.PROTOCOL_WORDS[partition.protocol],
+        train_part.sum(),
+        settings.data.balance,
+        balance.reads_per_note,
+    )
+    data_settings = dataclasses.asdict(settings.data)
+    del data_settings["data_dir"]
+    description = {
+        "dataset": builder.info.full_name,
+        "protocol": partition.protocol,
+        "settings": data_settings,
+        "hold_out_valid": _holds_out_valid(settings),
+        "notes": {name: int(part.sum()) for name, part in partition.parts.items()},
+        "train_notes_per_family": dict(zip(names, counts.tolist(), strict=True)),
+    }
+    return TrainingData(records, partition, balance, description)
+
+
+def divide(settings: RunSettings, records: Records) -> splits.Partition:
+    """The run's partition of the notes, without excluded ones."""
+    partition = splits.partition(
+        records.index, settings.data, hold_out_valid=_holds_out_valid(settings)
+    )
+    excluded = read_exclusions(settings.data.exclude)
+    return splits.excluding(partition, records.index, excluded)
+
+
+def read_exclusions(path: str) -> set[str]:
+    """Note ids of a file that leaves notes out: one a line, a comment behind a tab.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    if not path:
+        return set()
+    if not files.exists(path):
+        raise UserError(f"--exclude={path}: no such file")
+    lines = files.read_text(path).splitlines()
+    return {line.split("\t")[0].strip() for line in lines} - {""}
+
+
+def _holds_out_valid(settings: RunSettings) -> bool:
+    return settings.train.select == "best"
+
+
+class _Run:
+    """The parts of one training, put together."""
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        workdir: str,
+        data: TrainingData,
+        placement: Placement,
+        trainee: Trainee,
+        saver: Saver,
+        steps_per_epoch: int,
+    ):
+        self._settings = settings
+        self._workdir = workdir
+        self._data = data
+        self._placement = placement
+        self._trainee = trainee
+        self._saver = saver
+        self._steps = steps_per_epoch
+        self._validation = self._validation_batches()
+
+    def fit(self) -> None:
+        """Trains what is left: the rest of a begun epoch, then the whole ones."""
+        if self._saver.stopped_early:
+            return
+        epochs = self._settings.train.epochs
+        callbacks = self._callbacks()
+        place = self._saver.place
+        if place.step:
+            self._fit_from(place, place.epoch + 1, callbacks)
+            place = Place(place.epoch + 1, 0)
+        if place.epoch < epochs and not self._saver.stopped_early:
+            self._fit_from(place, epochs, callbacks)
+
+    def finish(self, seconds: float) -> dict[str, Any]:
+        """Writes `summary.json`; the time is that of this process only."""
+        path = files.join(self._workdir, workfolder.SUMMARY)
+        before = files.read_json(path) if files.exists(path) else {}
+        summary = {
+            "epochs": self._saver.place.epoch,
+            "steps_per_epoch": self._steps,
+            "selected": self._saver.best,
+            "train_seconds": round(before.get("train_seconds", 0.0) + seconds, 1),
+            "parameters": self._trainee.classifier.count_params(),
+            "replicas": self._placement.strategy.num_replicas_in_sync,
+        }
+        if self._placement.is_chief:
+            files.write_json(path, summary)
+        return summary
+
+    def _fit_from(self, place: Place, end_epoch: int, callbacks: list) -> None:
+        for callback in callbacks:
+            if isinstance(callback, Progress):
+                callback.start_at(place.step)
+        self._trainee.fit(
+            self._training_batches(place),
+            initial_epoch=place.epoch,
+            epochs=end_epoch,
+            steps_per_epoch=self._steps - place.step,
+            validation_data=self._validation,
+            validation_steps=self._validation_steps,
+            callbacks=callbacks,
+            verbose=0,
+        )
+
+    def _training_batches(self, place: Place) -> Any:
+        settings, data = self._settings, self._data
+        records = data.records
+        selected = data.partition.parts["train"]
+        acceptance = selected * data.balance.acceptance[records.index.family]
+
+        def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            return batches.training_batches(
+                records,
+                acceptance,
+                batch_size=context.get_per_replica_batch_size(
+                    settings.train.batch_size
+                ),
+                steps_per_epoch=self._steps * self._replicas_per_pipeline(context),
+                seed=settings.train.seed,
+                start=Place(
+                    place.epoch, place.step * self._replicas_per_pipeline(context)
+                ),
+                class_weight=data.balance.class_weight,
+                shuffle_buffer=settings.data.shuffle_buffer,
+                pipeline=(context.input_pipeline_id, context.num_input_pipelines),
+            )
+
+        return self._placement.strategy.distribute_datasets_from_function(of_worker)
+
+    def _replicas_per_pipeline(self, context: tf.distribute.InputContext) -> int:
+        return context.num_replicas_in_sync // context.num_input_pipelines
+
+    def _validation_batches(self) -> Any:
+        """Validation batches and their number; none where there is nothing to see."""
+        parts = self._data.partition.parts
+        self._validation_steps = None
+        if self._settings.train.select == "last" and not (
+            "valid" in parts and parts["valid"].any()
+        ):
+            return None
+        if "valid" not in parts or not parts["valid"].any():
+            raise UserError(
+                f"{self._data.description['dataset']}: no validation notes under the "
+                f"{self._data.partition.protocol} protocol; use --select=last, or "
+                "--protocol=instrument or random"
+            )
+        batch_size = self._settings.train.batch_size
+        self._validation_steps = math.ceil(int(parts["valid"].sum()) / batch_size)
+        records, selected = self._data.records, parts["valid"]
+
+        def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            dataset = batches.evaluation_batches(
+                records,
+                selected,
+                batch_size=context.get_per_replica_batch_size(batch_size),
+                fill_to=batch_size,
+                pipeline=(context.input_pipeline_id, context.num_input_pipelines),
+            )
+            return dataset.map(
+                lambda waveform, family, weight, _: (waveform, family, weight)
+            )
+
+        return self._placement.strategy.distribute_datasets_from_function(of_worker)
+
+    def _callbacks(self) -> list[keras.callbacks.Callback]:
+        train = self._settings.train
+        callbacks: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN()]
+        if self._placement.is_chief:
+            logs = files.join(self._workdir, workfolder.LOGS)
+            profile = (
+                tuple(int(n) for n in train.profile.split(","))
+                if (train.profile)
+                else 0
+            )
+            callbacks += [
+                HistoryFile(self._workdir, self._saver.place.epoch),
+                keras.callbacks.TensorBoard(
+                    logs, write_graph=False, profile_batch=profile
+                ),
+                Progress(train.epochs, self._steps, train.batch_size),
+            ]
+        return [*callbacks, self._saver]
+
+
+def _check(settings: RunSettings) -> None:
+    train = settings.train
+    replicas_hint = "must be a multiple of the number of replicas"
+    if train.profile:
+        parts = train.profile.split(",")
+        if len(parts) != 2 or not all(p.strip().isdigit() for p in parts):
+            raise UserError(f"--profile={train.profile}: FROM,TO expected, as 10,20")
+    placement = strategies.choose(train.strategy, train.tpu)
+    replicas = placement.strategy.num_replicas_in_sync
+    if train.batch_size % replicas:
+        raise UserError(
+            f"--batch_size={train.batch_size}: {replicas_hint}, which is {replicas}"
+        )
+    on_cpu = not tf.config.list_logical_devices("GPU") and not train.tpu
+    if train.jit and on_cpu and replicas > 1:
+        raise UserError(
+            "--jit: XLA's collectives do not run on several CPU replicas; use one "
+            "replica, or drop --jit"
+        )
+    n_fft = settings.frontend.n_fft
+    if n_fft & (n_fft - 1):
+        raise UserError(f"--n_fft={n_fft}: a power of two expected, as 1024")
+    if not settings.frontend.fmin < settings.frontend.fmax <= 8000:
+        raise UserError(
+            f"--fmin={settings.frontend.fmin} --fmax={settings.frontend.fmax}: "
+            "fmin < fmax <= 8000 expected"
+        )
+
+
+def _set_up_chance(settings: RunSettings) -> None:
+    # tf.data cannot shuffle with a tensor as seed when the global seed is 0.
+    keras.utils.set_random_seed(settings.train.seed + 1)
+    if settings.train.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+@contextmanager
+def _stop_on_sigterm(saver: Saver) -> Iterator[None]:
+    """SIGTERM asks the saver to save and stop after the step that is running."""
+
+    def ask(signum: int, frame: Any) -> None:
+        del signum, frame
+        logging.warning("SIGTERM: saving after this step")
+        saver.stop_requested = True
+
+    try:
+        previous = signal.signal(signal.SIGTERM, ask)
+    except ValueError:
+        # Not in the main thread: whoever runs us there handles signals.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

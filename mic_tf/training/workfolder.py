@@ -1,0 +1,197 @@
+"""A work folder: what it holds, and how a finished run is opened again."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import platform
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+from absl import logging
+
+import mic_tf
+from mic_tf import files
+from mic_tf import settings as run_settings
+from mic_tf.errors import UserError
+from mic_tf.model import networks
+from mic_tf.settings import RunSettings
+from mic_tf.training import snapshots
+
+CONFIG = "config.json"
+LABELS = "labels.txt"
+HISTORY = "history.csv"
+SUMMARY = "summary.json"
+CALIBRATION = "calibration.json"
+CHECKPOINTS = "checkpoints"
+BEST = "best"
+LOGS = "logs"
+EVALUATION = "eval"
+EXPORT = "export"
+
+_PACKAGES = ("tensorflow", "tf_keras", "tensorflow-datasets", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """A run's model with its selected weights, and what is known of it.
+
+    Attributes:
+      workdir: the work folder.
+      settings: the run's settings.
+      labels: names of the families, in the order of the logits.
+      model: Keras model from waveform to logits.
+      temperature: what logits are divided by before the softmax.
+      summary: data, protocol, versions and figures, as `summary.json` has them.
+    """
+
+    workdir: str
+    settings: RunSettings
+    labels: tuple[str, ...]
+    model: keras.Model
+    temperature: float
+    summary: dict[str, Any]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a run depends on."""
+    found = {"mic_tf": mic_tf.__version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def write_config(
+    workdir: str, settings: RunSettings, labels: tuple[str, ...], data: dict[str, Any]
+) -> None:
+    """Writes `config.json` and `labels.txt` of a new run."""
+    content = {
+        "settings": run_settings.to_dict(settings),
+        "labels": list(labels),
+        "data": data,
+        "versions": versions(),
+    }
+    files.write_text(files.join(workdir, LABELS), "\n".join(labels) + "\n")
+    files.write_json(files.join(workdir, CONFIG), content)
+
+
+def read_config(workdir: str) -> dict[str, Any] | None:
+    """`config.json` of a work folder, or None where there is none."""
+    path = files.join(workdir, CONFIG)
+    return files.read_json(path) if files.exists(path) else None
+
+
+def check_same_settings(workdir: str, settings: RunSettings) -> bool:
+    """Whether the folder has a run of these settings to go on with.
+
+    Returns:
+      False where the folder has no run yet.
+
+    Raises:
+      UserError: it has a run of other settings.
+    """
+    config = read_config(workdir)
+    if config is None:
+        return False
+    path = files.join(workdir, CONFIG)
+    old = run_settings.run_from_dict(config["settings"], path)
+    different = run_settings.differences(old, settings)
+    if different:
+        raise UserError(
+            f"{workdir}: has a run of other settings ({'; '.join(different)}); give "
+            "those, or another --workdir"
+        )
+    return True
+
+
+def load_run(workdir: str) -> TrainedRun:
+    """Opens a work folder with the weights that were selected.
+
+    Raises:
+      UserError: it is no work folder, or has no weights yet.
+    """
+    config = read_config(workdir)
+    if config is None:
+        raise UserError(
+            f"{workdir}: no {CONFIG}, so no work folder; train with --workdir first"
+        )
+    settings = run_settings.run_from_dict(
+        config["settings"], files.join(workdir, CONFIG)
+    )
+    labels = tuple(config["labels"])
+    best = snapshots.newest(files.join(workdir, BEST))
+    if best is None:
+        raise UserError(f"{workdir}: no finished epoch yet, so no weights in {BEST}/")
+    with numeric_policy("float32"):
+        model = networks.build_model(settings, len(labels))
+    status = tf.train.Checkpoint(model=model).read(best.prefix)
+    status.assert_existing_objects_matched().expect_partial()
+    calibration = files.join(workdir, CALIBRATION)
+    temperature = 1.0
+    if files.exists(calibration):
+        temperature = float(files.read_json(calibration)["temperature"])
+    return TrainedRun(
+        workdir, settings, labels, model, temperature, _summary(workdir, config, best)
+    )
+
+
+def _summary(
+    workdir: str, config: dict[str, Any], best: snapshots.Snapshot
+) -> dict[str, Any]:
+    path = files.join(workdir, SUMMARY)
+    progress = files.read_json(path) if files.exists(path) else {}
+    return {
+        "data": config["data"],
+        "versions": config["versions"],
+        "selected": best.facts,
+        **progress,
+    }
+
+
+@contextlib.contextmanager
+def numeric_policy(name: str) -> Iterator[None]:
+    """Builds Keras layers under this numeric policy."""
+    previous = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(name)
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(previous)
+
+
+def start_from(model: keras.Model, source: str) -> None:
+    """Copies the weights of another run into a model, layer by layer.
+
+    Layers of the same name and shapes are copied; the others, such as the logits of
+    other families, keep their initial weights.
+
+    Args:
+      model: to be changed.
+      source: a work folder.
+
+    Raises:
+      UserError: nothing fits, or the source is no work folder.
+    """
+    other = load_run(source).model
+    known = {layer.name: layer for layer in other.layers if layer.weights}
+    copied, skipped = [], []
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        twin = known.get(layer.name)
+        shapes = [tuple(w.shape) for w in layer.weights]
+        if twin is not None and shapes == [tuple(w.shape) for w in twin.weights]:
+            layer.set_weights(twin.get_weights())
+            copied.append(layer.name)
+        else:
+            skipped.append(layer.name)
+    if not copied:
+        raise UserError(f"--init_from={source}: no layer fits this network")
+    logging.info(
+        "start from %s: %d layers copied, new: %s",
+        source,
+        len(copied),
+        ", ".join(skipped) or "none",
+    )

@@ -1,0 +1,113 @@
+import csv
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pytest
+from tests.conftest import make_note, write_dataset
+from tests.training.test_trainer import SMALL
+
+from mic_tf.errors import UserError
+from mic_tf.evaluation import evaluator
+from mic_tf.pipeline import batches
+from mic_tf.training import trainer, workfolder
+
+
+@pytest.fixture(scope="module")
+def run(small_dataset, tmp_path_factory):
+    workdir = str(tmp_path_factory.mktemp("evaluated"))
+    trainer.train(SMALL, workdir, small_dataset)
+    return workfolder.load_run(workdir)
+
+
+@pytest.fixture(scope="module")
+def records(small_dataset):
+    return batches.open_records(small_dataset)
+
+
+def measured(run, records):
+    subject = evaluator.subject_of_run(run)
+    partition, words = evaluator.partition_for(subject, records, "nsynth_jsonwav/1.0.0")
+    split = evaluator.default_split(partition)
+    found = evaluator.answers(subject, records, partition.part(split), batch_size=5)
+    result = evaluator.figures(
+        found,
+        subject,
+        dataset="nsynth_jsonwav/1.0.0",
+        split=split,
+        protocol=partition.protocol,
+        protocol_words=words,
+    )
+    return found, result
+
+
+def test_files_agree_with_each_other(run, records, tmp_path):
+    found, result = measured(run, records)
+    evaluator.write(str(tmp_path), result, found, records)
+    stored = json.loads((tmp_path / "metrics.json").read_text())
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "predictions.csv").read_text())))
+    assert stored["n"] == len(rows) == 12
+    right = [row["truth"] == row["answer"] for row in rows]
+    assert stored["accuracy"] == pytest.approx(np.mean(right))
+    assert np.sum(stored["confusion"]) == 12
+    assert stored["families_present"] == ["bass", "guitar", "organ", "vocal"]
+    for row in rows:
+        shares = [float(row[name]) for name in stored["labels"]]
+        assert sum(shares) == pytest.approx(1.0, abs=1e-4)
+        assert float(row["probability"]) == max(shares)
+        assert row["id"].startswith(row["instrument"])
+    assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_protocol_stands_beside_every_figure(run, records):
+    _, result = measured(run, records)
+    assert result["protocol"] == "official"
+    assert "official split" in evaluator.table(result)
+    assert "(official;" in evaluator.table(result)
+
+
+def test_another_data_set_is_called_so(run, tmp_path):
+    notes = {"test": [make_note("organ", 0, 60), make_note("flute", 0, 60)]}
+    builder = write_dataset(tmp_path, notes, name="soundfont_notes", shards=1)
+    other = batches.open_records(builder)
+    partition, words = evaluator.partition_for(
+        evaluator.subject_of_run(run), other, "soundfont_notes/1.0.0"
+    )
+    assert partition.protocol == "other_data"
+    assert "nsynth_jsonwav/1.0.0" in words
+
+
+def test_families_are_matched_by_name(run, tmp_path):
+    families = ("organ", "vocal")
+    notes = [make_note(f, 0, 60, families=families) for f in families]
+    builder = write_dataset(
+        tmp_path, {"test": notes}, name="sample_folder", shards=1, families=families
+    )
+    records = batches.open_records(builder)
+    found = evaluator.answers(
+        evaluator.subject_of_run(run), records, np.ones(2, bool), batch_size=2
+    )
+    assert [run.labels[t] for t in found.truth] == list(families)
+
+
+def test_family_that_the_model_does_not_know_is_named(run, tmp_path):
+    note = make_note("kazoo", 0, 60, families=("kazoo",))
+    builder = write_dataset(
+        tmp_path, {"test": [note]}, name="sample_folder", shards=1, families=("kazoo",)
+    )
+    records = batches.open_records(builder)
+    with pytest.raises(UserError, match="family 'kazoo': the model knows bass"):
+        evaluator.answers(evaluator.subject_of_run(run), records, np.ones(1, bool))
+
+
+def test_calibration_is_stored_and_used(run, records):
+    temperature = evaluator.calibrate(run, records)
+    again = workfolder.load_run(run.workdir)
+    assert again.temperature == temperature != 1.0
+    one = dataclasses.replace(again, temperature=1.0)
+    waveform = np.ones([1, 64_000], np.int16)
+    cooled = evaluator.subject_of_run(again).probabilities(waveform)
+    assert not np.allclose(
+        cooled, evaluator.subject_of_run(one).probabilities(waveform)
+    )

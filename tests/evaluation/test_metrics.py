@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from mic_tf.evaluation import metrics
+
+
+def test_headline_of_a_small_matrix_done_by_hand():
+    confusion = np.array([[3, 1, 0], [1, 1, 0], [0, 0, 0]])
+    found = metrics.headline(confusion)
+    assert found["accuracy"] == pytest.approx(4 / 6)
+    assert found["balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 2) / 2)
+    assert found["macro_f1"] == pytest.approx((6 / 8 + 2 / 4) / 2)
+
+
+def test_confusion_has_truth_in_rows():
+    confusion = metrics.confusion_matrix(np.array([0, 0, 2]), np.array([0, 1, 1]), 3)
+    assert confusion.tolist() == [[1, 1, 0], [0, 0, 0], [0, 1, 0]]
+
+
+def test_figures_of_a_family_done_by_hand():
+    family = metrics.per_family(np.array([[3, 1, 0], [1, 1, 0], [0, 0, 0]]))
+    assert family["n"].tolist() == [4, 2, 0]
+    assert family["precision"].tolist() == [0.75, 0.5, 0.0]
+    assert family["recall"].tolist() == [0.75, 0.5, 0.0]
+    assert family["f1"].tolist() == [0.75, 0.5, 0.0]
+
+
+def test_families_without_notes_are_not_in_the_means():
+    probabilities = np.eye(4)[[0, 1, 1]]
+    found = metrics.summary(probabilities, np.array([0, 1, 1]), ("a", "b", "c", "d"))
+    assert found["macro_f1"] == 1.0
+    assert found["families_present"] == ["a", "b"]
+    assert found["per_family"]["c"]["n"] == 0
+
+
+def test_calibration_error_of_an_oracle_is_zero_and_of_a_braggart_large():
+    truth = np.tile([0, 1], 500)
+    sure = np.eye(2)[truth]
+    assert metrics.expected_calibration_error(sure, truth) == pytest.approx(0.0)
+    bragging = np.tile([[0.99, 0.01]], (1000, 1))
+    assert metrics.expected_calibration_error(bragging, truth) == pytest.approx(0.49)
+
+
+def test_temperature_takes_back_what_was_exaggerated():
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(20_000, 5)) * 2
+    probabilities = metrics.softmax(logits)
+    truth = np.array([random.choice(5, p=p) for p in probabilities])
+    assert metrics.best_temperature(logits * 3, truth) == pytest.approx(3.0, rel=0.05)
+    assert metrics.best_temperature(logits, truth) == pytest.approx(1.0, rel=0.05)

@@ -1,0 +1,131 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mic_tf.model import augment, randomness
+from mic_tf.settings import AugmentSettings
+
+WAVEFORM = {"shift_seconds": 0.5, "noise_snr_db": 10.0, "mixup_alpha": 0.4}
+LOG_MEL = {"tilt_db": 12.0, "roll_bands": 3, "time_masks": 2, "freq_masks": 2}
+
+
+@pytest.fixture
+def waveforms():
+    random = np.random.default_rng(0)
+    return tf.constant(random.integers(-9000, 9000, [8, 4000]), tf.int16)
+
+
+@pytest.fixture
+def log_mels():
+    random = np.random.default_rng(0)
+    return tf.constant(random.uniform(-1, 1, [8, 60, 40]), tf.float32)
+
+
+TARGET = tf.one_hot(tf.range(8), 11)
+
+
+def at_step(step, function, *arguments):
+    with randomness.step_randomness(7, tf.constant(step, tf.int64)):
+        return function(*arguments)
+
+
+@pytest.mark.parametrize("name", WAVEFORM)
+def test_waveform_augmentation_changes_the_batch_and_keeps_it_finite(name, waveforms):
+    settings = AugmentSettings(**{name: WAVEFORM[name]})
+    changed, target = at_step(1, augment.augment_waveforms, waveforms, TARGET, settings)
+    assert changed.shape == waveforms.shape
+    assert np.isfinite(changed).all()
+    assert np.abs(changed - tf.cast(waveforms, tf.float32) / 32768.0).max() > 1e-3
+    assert tf.reduce_sum(target, axis=1).numpy() == pytest.approx(np.ones(8))
+    assert tf.argmax(target, axis=1).numpy().tolist() == list(range(8))
+
+
+@pytest.mark.parametrize("name", LOG_MEL)
+def test_log_mel_augmentation_changes_the_batch_and_keeps_it_finite(name, log_mels):
+    settings = AugmentSettings(**{name: LOG_MEL[name]})
+    changed = at_step(1, augment.augment_log_mel, log_mels, settings)
+    assert changed.shape == log_mels.shape
+    assert np.isfinite(changed).all()
+    assert np.abs(changed - log_mels).max() > 1e-2
+
+
+def test_every_augmentation_is_off_by_default(waveforms, log_mels):
+    off = AugmentSettings()
+    same, target = augment.augment_waveforms(waveforms, TARGET, off)
+    assert same is waveforms
+    assert target is TARGET
+    assert augment.augment_log_mel(log_mels, off) is log_mels
+    switches = [f.name for f in dataclasses.fields(off) if not getattr(off, f.name)]
+    assert set(switches) == set(WAVEFORM) | set(LOG_MEL)
+
+
+def test_mixup_mixes_labels_in_the_shares_of_the_sounds():
+    waveform = tf.linalg.diag(tf.fill([8], 1000.0)) / 32768.0
+    mixed, target = at_step(1, augment.mixup, waveform, TARGET, 0.4)
+    share = (mixed / tf.reduce_sum(mixed, axis=1, keepdims=True)).numpy()
+    assert share == pytest.approx(target.numpy()[:, :8], abs=1e-5)
+    assert (np.diag(share) >= 0.5).all()
+    assert (np.diag(share) < 1.0).all()
+
+
+def test_masks_hide_one_stretch_with_the_mean_of_the_note(log_mels):
+    changed = at_step(1, augment.mask, log_mels, 1, 20, "time_mask_0").numpy()
+    for before, after in zip(log_mels.numpy(), changed, strict=True):
+        hidden = np.flatnonzero((before != after).any(axis=1))
+        if len(hidden):
+            assert len(hidden) <= 20
+            assert hidden[-1] - hidden[0] + 1 == len(hidden)
+            assert after[hidden] == pytest.approx(
+                np.full((len(hidden), 40), before.mean())
+            )
+
+
+def test_roll_shifts_whole_notes_by_a_few_bands(log_mels):
+    changed = at_step(1, augment.roll, log_mels, 3).numpy()
+    for before, after in zip(log_mels.numpy(), changed, strict=True):
+        shifts = [
+            s
+            for s in range(-3, 4)
+            if np.allclose(after[:, 3:-3], np.roll(before, s, axis=1)[:, 3:-3])
+        ]
+        assert len(shifts) == 1
+
+
+def test_delay_only_moves_sound_later(waveforms):
+    sound = tf.cast(waveforms, tf.float32)
+    moved = at_step(1, augment.delay, sound, 0.2).numpy()
+    amounts = [np.argmax(row != 0) for row in moved]
+    assert 0 in amounts
+    assert max(amounts) > 0
+    for before, after, amount in zip(sound.numpy(), moved, amounts, strict=True):
+        assert np.array_equal(after[amount:], before[: len(before) - amount])
+
+
+def test_chance_is_a_function_of_seed_and_step(log_mels):
+    settings = AugmentSettings(**LOG_MEL)
+    first = at_step(5, augment.augment_log_mel, log_mels, settings)
+    again = at_step(5, augment.augment_log_mel, log_mels, settings)
+    later = at_step(6, augment.augment_log_mel, log_mels, settings)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, later)
+
+
+def test_chance_outside_a_step_is_an_error(log_mels):
+    with pytest.raises(RuntimeError, match="outside step_randomness"):
+        augment.roll(log_mels, 3)
+
+
+def test_all_of_it_compiles_under_xla(waveforms):
+    settings = AugmentSettings(**WAVEFORM, **LOG_MEL)
+
+    @tf.function(jit_compile=True)
+    def step(waveform, number):
+        with randomness.step_randomness(7, number):
+            changed, target = augment.augment_waveforms(waveform, TARGET, settings)
+            log_mel = tf.reshape(changed[:, :2400], [8, 60, 40])
+            return augment.augment_log_mel(log_mel, settings), target
+
+    log_mel, _ = step(waveforms, tf.constant(3, tf.int64))
+    assert np.isfinite(log_mel).all()

@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+from mic_tf.model.frontend import LogMel
+
+librosa = pytest.importorskip("librosa", reason="librosa is a development dependency")
+
+SETTINGS = [
+    {"n_fft": 1024, "hop_length": 512, "n_mels": 128, "fmin": 0.0},
+    {"n_fft": 2048, "hop_length": 800, "n_mels": 80},
+    {"n_fft": 1024, "hop_length": 512, "n_mels": 96, "top_db": 60.0},
+]
+
+
+def librosa_decibels(waveform: np.ndarray, layer: LogMel) -> np.ndarray:
+    mel = librosa.feature.melspectrogram(
+        y=waveform,
+        sr=16_000,
+        n_fft=layer.n_fft,
+        hop_length=layer.hop_length,
+        n_mels=layer.n_mels,
+        fmin=layer.fmin,
+        fmax=layer.fmax,
+        htk=True,
+        norm=None,
+        center=True,
+        pad_mode="constant",
+        power=2.0,
+    )
+    return librosa.power_to_db(mel, ref=np.max, top_db=layer.top_db).T
+
+
+def synthetic_waveforms() -> np.ndarray:
+    random = np.random.default_rng(0)
+    time = np.arange(64_000) / 16_000
+    chirp = np.sin(2 * np.pi * (200 + 800 * time) * time) * np.exp(-time)
+    noise = 0.05 * random.standard_normal(64_000)
+    click = np.zeros(64_000)
+    click[1000] = 1.0
+    return np.stack([0.5 * chirp, noise, click, 1e-4 * chirp]).astype(np.float32)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_equals_librosa_within_a_hundredth_decibel(settings):
+    layer = LogMel(**settings)
+    waveforms = synthetic_waveforms()
+    ours = layer.decibels(tf.constant(waveforms)).numpy()
+    for row, waveform in zip(ours, waveforms, strict=True):
+        assert np.abs(row - librosa_decibels(waveform, layer)).max() < 0.01
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_equals_librosa_on_real_notes(settings, nsynth_mini):
+    layer = LogMel(**settings)
+    notes = real_notes(nsynth_mini, 24)
+    ours = layer.decibels(tf.constant(notes)).numpy()
+    for row, note in zip(ours, notes, strict=True):
+        difference = np.abs(row - librosa_decibels(note / np.float32(32768), layer))
+        assert difference.max() < 0.01
+
+
+def real_notes(folder, count) -> np.ndarray:
+    import tarfile
+
+    notes = []
+    with tarfile.open(folder / "nsynth-valid.jsonwav.tar.gz", "r|gz") as archive:
+        for member in archive:
+            if member.name.endswith(".wav") and len(notes) < count:
+                content = archive.extractfile(member).read()
+                notes.append(np.frombuffer(content[-128_000:], np.int16))
+    return np.stack(notes)
+
+
+def test_int16_and_float_waveforms_give_the_same():
+    layer = LogMel()
+    waveform = np.round(synthetic_waveforms() * 32_000).astype(np.int16)
+    from_int = layer(tf.constant(waveform))
+    from_float = layer(tf.constant(waveform / np.float32(32_768)))
+    assert np.abs(from_int - from_float).max() < 1e-6
+
+
+def test_scale_runs_from_minus_one_to_one():
+    log_mel = LogMel()(tf.constant(synthetic_waveforms())).numpy()
+    assert log_mel.max(axis=(1, 2)) == pytest.approx(np.ones(4))
+    assert log_mel.min() == pytest.approx(-1.0)
+
+
+def test_loudness_of_a_note_does_not_matter():
+    waveform = synthetic_waveforms()[:1]
+    layer = LogMel()
+    assert np.abs(layer(waveform) - layer(waveform * 0.1)).max() < 1e-3
+
+
+@pytest.mark.parametrize("samples", [400, 800, 64_000, 100_000])
+def test_any_length_has_one_frame_a_hop_and_one_more(samples):
+    layer = LogMel()
+    log_mel = layer(tf.zeros([2, samples]))
+    assert log_mel.shape == (2, 1 + samples // layer.hop_length, layer.n_mels)
+    assert layer.compute_output_shape(tf.TensorShape([2, samples])) == log_mel.shape
+
+
+def test_silence_gives_finite_values():
+    assert np.isfinite(LogMel()(tf.zeros([1, 64_000]))).all()
+
+
+@pytest.fixture(scope="module")
+def model():
+    waveform = keras.Input([64_000], dtype="float32")
+    return keras.Model(waveform, LogMel(n_mels=40)(waveform))
+
+
+def test_survives_saved_model_and_keras_file(model, tmp_path):
+    waveforms = synthetic_waveforms()
+    expected = model(waveforms).numpy()
+    tf.saved_model.save(model, str(tmp_path / "saved"))
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    assert np.allclose(loaded(waveforms), expected, atol=1e-5)
+    model.save(tmp_path / "model.keras")
+    reopened = keras.models.load_model(tmp_path / "model.keras")
+    assert np.allclose(reopened(waveforms), expected, atol=1e-5)
+
+
+def test_converts_to_tflite_with_built_in_ops_only(model):
+    waveforms = synthetic_waveforms()[:1]
+    function = tf.function(model).get_concrete_function(tf.TensorSpec([1, 64_000]))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    interpreter = tf.lite.Interpreter(model_content=converter.convert())
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], waveforms)
+    interpreter.invoke()
+    output = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    assert np.abs(output - model(waveforms)).max() < 1e-2
+
+
+@pytest.mark.parametrize(
+    "settings", [{"n_fft": 1000}, {"fmin": 9000.0}, {"fmax": 9000.0}]
+)
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(ValueError, match="expected"):
+        LogMel(**settings)

@@ -1,0 +1,257 @@
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mic_tf import files
+from mic_tf.errors import UserError
+from mic_tf.settings import (
+    AugmentSettings,
+    DataSettings,
+    FrontEndSettings,
+    NetworkSettings,
+    RunSettings,
+    TrainSettings,
+)
+from mic_tf.training import callbacks, trainer, workfolder
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+SMALL = RunSettings(
+    data=DataSettings(dataset="nsynth_jsonwav", balance="none"),
+    frontend=FrontEndSettings(n_mels=32, hop_length=2000),
+    augment=AugmentSettings(roll_bands=2, time_masks=1, noise_snr_db=20.0),
+    network=NetworkSettings(width=4, dense_units=16, depth=2),
+    train=TrainSettings(epochs=2, batch_size=6, learning_rate=5e-3),
+)
+
+
+def changed(section, **values) -> RunSettings:
+    part = dataclasses.replace(getattr(SMALL, section), **values)
+    return dataclasses.replace(SMALL, **{section: part})
+
+
+def weights_of(workdir) -> list[np.ndarray]:
+    return workfolder.load_run(str(workdir)).model.get_weights()
+
+
+def assert_same_weights(first, second):
+    for a, b in zip(weights_of(first), weights_of(second), strict=True):
+        assert np.array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def finished(small_dataset, tmp_path_factory) -> pathlib.Path:
+    """A work folder of a finished run of SMALL, for tests that only read it."""
+    workdir = tmp_path_factory.mktemp("finished")
+    trainer.train(SMALL, str(workdir), small_dataset)
+    return workdir
+
+
+def test_a_run_leaves_a_whole_work_folder(finished):
+    for name in ("config.json", "labels.txt", "history.csv", "summary.json"):
+        assert (finished / name).is_file()
+    assert list((finished / "logs").rglob("events*"))
+    rows = callbacks.read_history(str(finished))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert {"loss", "accuracy", "macro_f1", "val_loss", "val_macro_f1"} <= set(rows[0])
+    run = workfolder.load_run(str(finished))
+    assert run.settings == SMALL
+    assert run.summary["data"]["notes"] == {"train": 36, "valid": 12, "test": 12}
+
+
+def test_best_weights_are_those_of_the_best_validation_macro_f1(finished):
+    rows = callbacks.read_history(str(finished))
+    scores = [float(row["val_macro_f1"]) for row in rows]
+    selected = workfolder.load_run(str(finished)).summary["selected"]
+    assert selected["epoch"] == 1 + int(np.argmax(scores))
+
+
+def test_last_weights_need_no_validation_notes(small_dataset, tmp_path):
+    run = changed("train", select="last")
+    summary = trainer.train(run, str(tmp_path), small_dataset)
+    assert summary["selected"]["epoch"] == 2
+
+
+def test_training_learns(small_dataset, tmp_path):
+    run = dataclasses.replace(
+        changed("train", epochs=15, learning_rate=1e-2),
+        augment=AugmentSettings(),
+        network=NetworkSettings(width=8, dense_units=32, depth=3, dropout=0.0),
+    )
+    trainer.train(run, str(tmp_path), small_dataset)
+    rows = callbacks.read_history(str(tmp_path))
+    assert float(rows[-1]["accuracy"]) > 0.8
+    assert float(rows[-1]["loss"]) < 0.5 * float(rows[0]["loss"])
+
+
+def test_finished_run_started_again_changes_nothing(finished, small_dataset):
+    before = workfolder.load_run(str(finished)).summary["selected"]
+    again = trainer.train(SMALL, str(finished), small_dataset)
+    assert again["selected"] == before
+    assert len(callbacks.read_history(str(finished))) == 2
+
+
+def test_other_settings_are_refused_and_named(finished, small_dataset):
+    with pytest.raises(UserError, match="batch_size: 6 -> 12"):
+        trainer.train(changed("train", batch_size=12), str(finished), small_dataset)
+
+
+class _Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_after", [3, 8])
+def test_interrupted_run_ends_with_the_weights_of_an_undisturbed_one(
+    finished, small_dataset, tmp_path, monkeypatch, stop_after
+):
+    run = changed("train", checkpoint_every=1)
+    steps = []
+    original = callbacks.Saver.on_train_batch_end
+
+    def stopping(self, batch, logs=None):
+        original(self, batch, logs)
+        steps.append(batch)
+        if len(steps) == stop_after:
+            raise _Stop
+
+    monkeypatch.setattr(callbacks.Saver, "on_train_batch_end", stopping)
+    with pytest.raises(_Stop):
+        trainer.train(run, str(tmp_path), small_dataset)
+    monkeypatch.setattr(callbacks.Saver, "on_train_batch_end", original)
+    trainer.train(run, str(tmp_path), small_dataset)
+
+    assert_same_weights(finished, tmp_path)
+    rows = [callbacks.read_history(str(folder)) for folder in (finished, tmp_path)]
+    for whole, broken in zip(*rows, strict=True):
+        del whole["seconds"], broken["seconds"]
+        assert whole == broken
+
+
+def test_sigterm_saves_and_the_next_start_goes_on(
+    finished, small_dataset, tmp_path, monkeypatch
+):
+    original = callbacks.Saver.on_train_batch_end
+
+    def terminated(self, batch, logs=None):
+        if batch == 3 and self.place.epoch == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        original(self, batch, logs)
+
+    monkeypatch.setattr(callbacks.Saver, "on_train_batch_end", terminated)
+    with pytest.raises(callbacks.Preempted):
+        trainer.train(SMALL, str(tmp_path), small_dataset)
+    monkeypatch.setattr(callbacks.Saver, "on_train_batch_end", original)
+    trainer.train(SMALL, str(tmp_path), small_dataset)
+    assert_same_weights(finished, tmp_path)
+
+
+def test_early_stopping_ends_the_run_and_stays_ended(small_dataset, tmp_path):
+    run = changed("train", epochs=9, early_stopping=1, learning_rate=0.0)
+    trainer.train(run, str(tmp_path), small_dataset)
+    rows = callbacks.read_history(str(tmp_path))
+    assert len(rows) < 9
+    trainer.train(run, str(tmp_path), small_dataset)
+    assert callbacks.read_history(str(tmp_path)) == rows
+
+
+def test_a_loss_that_is_not_finite_is_a_user_error(small_dataset, tmp_path):
+    run = changed("train", learning_rate=1e30)
+    with pytest.raises(UserError, match="try a lower --learning_rate"):
+        trainer.train(run, str(tmp_path), small_dataset)
+
+
+@pytest.mark.parametrize("balance", ["rejection", "class_weight"])
+def test_balances_train(small_dataset, tmp_path, balance):
+    run = dataclasses.replace(
+        SMALL, data=dataclasses.replace(SMALL.data, balance=balance)
+    )
+    trainer.train(run, str(tmp_path), small_dataset)
+    assert len(callbacks.read_history(str(tmp_path))) == 2
+
+
+@pytest.mark.parametrize(
+    "train",
+    [{"mixed_precision": "mixed_bfloat16"}, {"jit": True}, {"steps_per_execution": 3}],
+    ids=lambda t: next(iter(t)),
+)
+def test_options_of_the_step_train(small_dataset, tmp_path, train):
+    trainer.train(changed("train", **train), str(tmp_path), small_dataset)
+    rows = callbacks.read_history(str(tmp_path))
+    assert np.isfinite(float(rows[-1]["loss"]))
+    assert workfolder.load_run(str(tmp_path)).model.dtype_policy.name == "float32"
+
+
+def test_profile_leaves_a_trace(small_dataset, tmp_path):
+    run = changed("train", profile="2,3", epochs=1)
+    trainer.train(run, str(tmp_path), small_dataset)
+    assert list((tmp_path / "logs").rglob("*.xplane.pb"))
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        ("train", {"profile": "3"}, "--profile=3: FROM,TO expected"),
+        ("frontend", {"n_fft": 1000}, "--n_fft=1000: a power of two"),
+        ("frontend", {"fmin": 9000.0}, "fmin < fmax"),
+        ("data", {"exclude": "/nowhere"}, "--exclude=/nowhere: no such file"),
+        ("train", {"init_from": "/nowhere"}, "no config.json"),
+    ],
+)
+def test_impossible_settings_are_user_errors(
+    small_dataset, tmp_path, section, values, message
+):
+    with pytest.raises(UserError, match=message):
+        trainer.train(changed(section, **values), str(tmp_path), small_dataset)
+
+
+def test_start_from_another_run_copies_its_weights(finished, small_dataset, tmp_path):
+    run = changed("train", init_from=str(finished), learning_rate=0.0, epochs=1)
+    trainer.train(run, str(tmp_path), small_dataset)
+    first = workfolder.load_run(str(finished)).model
+    second = workfolder.load_run(str(tmp_path)).model
+    name = "conv_0"
+    assert np.array_equal(
+        first.get_layer(name).get_weights(), second.get_layer(name).get_weights()
+    )
+
+
+def test_work_folder_may_be_on_any_of_tensorflows_file_systems(small_dataset):
+    workdir = "ram://work/run"
+    run = changed("train", epochs=1)
+    trainer.train(run, workdir, small_dataset)
+    trainer.train(run, workdir, small_dataset)
+    assert workfolder.load_run(workdir).settings == run
+    assert files.exists("ram://work/run/history.csv")
+    assert tf.io.gfile.glob("ram://work/run/logs/train/events*")
+
+
+TWO_REPLICAS = """
+    import sys
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    device = tf.config.LogicalDeviceConfiguration()
+    tf.config.set_logical_device_configuration(cpu, [device, device])
+    from tests.training.test_trainer import SMALL
+    from mic_tf.training import strategy, trainer
+    summary = trainer.train(SMALL, sys.argv[1], tfds.builder_from_directory(sys.argv[2]))
+    assert summary["replicas"] == 2, summary
+"""
+
+
+def test_two_replicas_train(small_dataset, tmp_path):
+    command = [sys.executable, "-c", textwrap.dedent(TWO_REPLICAS)]
+    command += [str(tmp_path), str(small_dataset.data_path)]
+    subprocess.run(command, check=True, cwd=ROOT)
+    rows = callbacks.read_history(str(tmp_path))
+    assert len(rows) == 2
+    assert all(np.isfinite(float(row["val_loss"])) for row in rows)
+    assert workfolder.load_run(str(tmp_path)).labels[0] == "bass"
