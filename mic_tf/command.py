@@ -5,11 +5,11 @@ one line, and turns outcomes into exit statuses: 0 success, 2 a mistake that the
 person can correct, 130 interrupted from the keyboard.
 """
 
-import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from logging import WARNING, LogRecord
+from types import ModuleType
 from typing import NoReturn
 
 from absl import app, flags, logging
@@ -28,15 +28,20 @@ def quiet_native_logs() -> None:
     os.environ.setdefault("TFDS_DISABLE_PROGRESS_BAR", "0")
 
 
-def _parse_flags(argv: Sequence[str]) -> list[str]:
-    try:
-        if any(a.lstrip("-").startswith("help") for a in argv[1:]):
-            with contextlib.suppress(SystemExit):
-                app.parse_flags_with_usage(list(argv))
+def _flags_parser(module: ModuleType) -> Callable[[Sequence[str]], list[str]]:
+    """A parser of flags whose every complaint is one line and exit status 2."""
+
+    def parse(argv: Sequence[str]) -> list[str]:
+        if any(a in ("--help", "-help", "-h", "--helpshort") for a in argv[1:]):
+            _, _, flags_help = flags.FLAGS.module_help(module).partition("\n")
+            print(f"{(module.__doc__ or '').strip()}\n\nflags:\n{flags_help}")
             raise SystemExit(EXIT_OK)
-        return flags.FLAGS(list(argv))
-    except flags.Error as error:
-        return _fail(str(error).split("\n", maxsplit=1)[0])
+        try:
+            return flags.FLAGS(list(argv))
+        except flags.Error as error:
+            return _fail(str(error).split("\n", maxsplit=1)[0])
+
+    return parse
 
 
 def _fail(message: str) -> NoReturn:
@@ -65,7 +70,8 @@ def run(main: Callable[[list[str]], int | None]) -> None:
             print("interrupted", file=sys.stderr)
             return EXIT_INTERRUPTED
 
-    app.run(guarded, flags_parser=_parse_flags)
+    module = sys.modules[main.__module__]
+    app.run(guarded, flags_parser=_flags_parser(module))
 
 
 def _is_worth_showing(record: LogRecord) -> bool:

@@ -2,7 +2,7 @@
 
 Usage:
   python -m mic_tf.evaluate --workdir=runs/phase4
-  python -m mic_tf.evaluate --model=runs/phase4/export/saved_model \\
+  python -m mic_tf.evaluate --model=runs/phase4/export \\
       --dataset=nsynth_jsonwav --data_dir=~/tensorflow_datasets --split=valid
 
 Writes metrics.json, predictions.csv, confusion.png and report.html into
@@ -15,22 +15,25 @@ from absl import flags, logging
 from mic_tf import command
 from mic_tf.errors import UserError
 
-flags.DEFINE_string("workdir", "", "Work folder of a trained run.")
-flags.DEFINE_string("model", "", "Exported model, instead of --workdir.")
-flags.DEFINE_string("dataset", "", "Data set; default: the one it was trained on.")
-flags.DEFINE_string(
-    "data_dir",
-    "",
-    "Folder of the prepared data sets; default: the run's, else ~/tensorflow_datasets.",
-)
-flags.DEFINE_string(
-    "split", "", "Part to measure: test, valid, train; default: test, else valid."
-)
-flags.DEFINE_string("exclude", "", "A file of note ids to leave out, one a line.")
-flags.DEFINE_string(
-    "out", "", "Folder for the files; default: WORKDIR/eval/DATASET-SPLIT."
-)
-flags.DEFINE_integer("batch_size", 32, "Notes a batch.", lower_bound=1)
+
+def define_flags() -> None:
+    flags.DEFINE_string("workdir", "", "Work folder of a trained run.")
+    flags.DEFINE_string("model", "", "Exported model, instead of --workdir.")
+    flags.DEFINE_string("dataset", "", "Data set; default: the one it was trained on.")
+    flags.DEFINE_string(
+        "data_dir",
+        "",
+        "Folder of the prepared data sets; default: the run's, else "
+        "~/tensorflow_datasets.",
+    )
+    flags.DEFINE_string(
+        "split", "", "Part to measure: test, valid, train; default: test, else valid."
+    )
+    flags.DEFINE_string("exclude", "", "A file of note ids to leave out, one a line.")
+    flags.DEFINE_string(
+        "out", "", "Folder for the files; default: WORKDIR/eval/DATASET-SPLIT."
+    )
+    flags.DEFINE_integer("batch_size", 32, "Notes a batch.", lower_bound=1)
 
 
 def main(arguments: list[str]) -> int:
@@ -93,6 +96,7 @@ def _trained_on(subject) -> str:
 
 
 def cli() -> None:
+    define_flags()
     command.run(main)
 
 

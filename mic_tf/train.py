@@ -16,17 +16,19 @@ from mic_tf.errors import UserError
 
 EXIT_PREEMPTED = 143
 
-flags.DEFINE_string(
-    "workdir", "", "Folder that holds the whole run (also gs://, s3://)."
-)
-settings.define_flags(
-    settings.DataSettings,
-    settings.FrontEndSettings,
-    settings.AugmentSettings,
-    settings.NetworkSettings,
-    settings.TrainSettings,
-)
-flags.adopt_module_key_flags(settings)
+
+def define_flags() -> None:
+    flags.DEFINE_string(
+        "workdir", "", "Folder that holds the whole run (also gs://, s3://)."
+    )
+    settings.define_flags(
+        settings.DataSettings,
+        settings.FrontEndSettings,
+        settings.AugmentSettings,
+        settings.NetworkSettings,
+        settings.TrainSettings,
+    )
+    flags.adopt_module_key_flags(settings)
 
 
 def main(arguments: list[str]) -> int:
@@ -69,6 +71,7 @@ def main(arguments: list[str]) -> int:
 
 
 def cli() -> None:
+    define_flags()
     command.run(main)
 
 

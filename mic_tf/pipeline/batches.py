@@ -7,6 +7,7 @@ that is not taken.
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +16,7 @@ import tensorflow_datasets as tfds
 from mic_tf import taxonomy
 from mic_tf.errors import UserError
 from mic_tf.pipeline import index as note_index
+from mic_tf.pipeline.family_shards import FamilyShards
 from mic_tf.pipeline.index import NoteIndex
 
 _FILES_AT_ONCE = 16
@@ -48,6 +50,42 @@ def open_records(builder: tfds.core.DatasetBuilder) -> Records:
 
 
 @dataclasses.dataclass(frozen=True)
+class RecordFiles:
+    """Record files and which notes are in each.
+
+    Attributes:
+      paths: full paths.
+      starts: where each file's notes begin in `rows`, int64 [files].
+      rows: rows of the note index, file after file, int64 [notes].
+    """
+
+    paths: tuple[str, ...]
+    starts: np.ndarray
+    rows: np.ndarray
+
+    @classmethod
+    def from_rows(
+        cls, paths: Sequence[str], rows: Sequence[np.ndarray]
+    ) -> "RecordFiles":
+        """From the rows in each file."""
+        starts = np.cumsum([0, *map(len, rows)])[:-1].astype(np.int64)
+        flat = np.concatenate([np.empty(0, np.int64), *rows])
+        return cls(tuple(paths), starts, flat.astype(np.int64))
+
+    @classmethod
+    def of_records(cls, records: Records) -> "RecordFiles":
+        """The data set's own files, which the index follows."""
+        rows = np.arange(len(records.index), dtype=np.int64)
+        return cls(records.paths, records.index.file_starts, rows)
+
+    def useful(self, wanted: np.ndarray) -> np.ndarray:
+        """Numbers of the files with a wanted note; `wanted` is bool [notes]."""
+        lengths = np.diff([*self.starts, len(self.rows)])
+        file_of_row = np.repeat(np.arange(len(self.paths)), lengths)
+        return np.unique(file_of_row[wanted[self.rows]])
+
+
+@dataclasses.dataclass(frozen=True)
 class Place:
     """A place in a run: the epoch, and the steps of it that are done."""
 
@@ -55,56 +93,121 @@ class Place:
     step: int = 0
 
 
-def training_batches(
-    records: Records,
-    acceptance: np.ndarray,
-    *,
-    batch_size: int,
-    steps_per_epoch: int,
-    seed: int,
-    start: Place = Place(),
-    class_weight: np.ndarray | None = None,
-    shuffle_buffer: int = 1024,
-    pipeline: tuple[int, int] = (0, 1),
-) -> tf.data.Dataset:
-    """An endless stream of training batches.
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """How an endless stream of notes is drawn.
 
-    Each epoch is a repeated stream of passes over the data, cut after
-    `steps_per_epoch` batches. A pass draws for each note whether it is taken, so no
-    note comes twice in a pass, and goes through files and notes in a new order.
+    Attributes:
+      notes_per_epoch: an epoch begins its own passes and is cut after so many notes.
+      seed: decides, with epoch and pass, all of the order.
+      start_epoch: the first epoch.
+      skip: notes of the first epoch to leave out; they are not parsed.
+      shuffle_buffer: records held in memory to mix their order.
+      pipeline: (number of this input pipeline, how many there are); each reads its
+        own files.
+    """
+
+    notes_per_epoch: int
+    seed: int
+    start_epoch: int = 0
+    skip: int = 0
+    shuffle_buffer: int = 1024
+    pipeline: tuple[int, int] = (0, 1)
+
+
+def drawn_records(
+    records: Records, acceptance: np.ndarray, draw: Draw
+) -> tf.data.Dataset:
+    """Notes drawn by rejection: repeated passes over the data set's own files.
+
+    A pass decides for each note whether it is taken, so no note comes twice in a
+    pass, and goes through files and notes in a new order.
 
     Args:
       records: the data set.
       acceptance: probability with which a pass takes each note, float [notes]; 0 for
         the notes of other parts.
+      draw: order and length.
+
+    Returns:
+      Pairs (serialized record, row of the note index): string and int64 scalars.
+
+    Raises:
+      UserError: fewer files than pipelines.
+    """
+    record_files = RecordFiles.of_records(records)
+    numbers = _own_files(record_files.useful(acceptance > 0), draw.pipeline)
+    stream = _PassStream(
+        record_files, numbers, acceptance, draw.seed, draw.shuffle_buffer
+    )
+    return _in_epochs(stream.passes, draw)
+
+
+def drawn_from_families(
+    shards: FamilyShards, selected: np.ndarray, target: np.ndarray, draw: Draw
+) -> tf.data.Dataset:
+    """Notes drawn family by family: only what comes out is read.
+
+    Each family has its own endless passes; which family comes next is drawn from the
+    target.
+
+    Args:
+      shards: files of one family each.
+      selected: bool [notes], the notes to draw from.
+      target: share of each family, float [families].
+      draw: order and length; `shuffle_buffer` is divided among the families.
+
+    Returns:
+      Pairs (serialized record, row of the note index): string and int64 scalars.
+    """
+    record_files = RecordFiles.from_rows(shards.paths, shards.rows)
+    families = np.flatnonzero(target > 0)
+    streams = []
+    for family in families:
+        numbers = record_files.useful(selected)
+        numbers = _own_files(numbers[shards.family[numbers] == family], draw.pipeline)
+        buffer = max(1, draw.shuffle_buffer // len(families))
+        seed = draw.seed + int(family) + 1
+        streams.append(
+            _PassStream(record_files, numbers, selected.astype(float), seed, buffer)
+        )
+    log_target = tf.math.log(tf.constant(target[families], tf.float32))[tf.newaxis]
+
+    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        def choices(block: tf.Tensor) -> tf.data.Dataset:
+            seed = tf.stack([np.int64(draw.seed + draw.pipeline[0]), epoch])
+            seed = tf.random.experimental.stateless_fold_in(seed, block)
+            chosen = tf.random.stateless_categorical(log_target, 1024, seed)
+            return tf.data.Dataset.from_tensor_slices(chosen[0])
+
+        order = tf.data.Dataset.counter().flat_map(choices)
+        passes = [stream.passes(epoch) for stream in streams]
+        return tf.data.Dataset.choose_from_datasets(passes, order)
+
+    return _in_epochs(of_epoch, draw)
+
+
+def training_batches(
+    records: Records,
+    drawn: tf.data.Dataset,
+    *,
+    batch_size: int,
+    class_weight: np.ndarray | None = None,
+) -> tf.data.Dataset:
+    """Batches of an endless stream of drawn notes.
+
+    Args:
+      records: the data set.
+      drawn: pairs (serialized record, row).
       batch_size: notes a batch of this pipeline.
-      steps_per_epoch: batches an epoch.
-      seed: decides, with epoch and pass, all of the order.
-      start: where to begin; the notes before it are skipped unparsed.
       class_weight: loss weight of each family, float [families]; None: 1.
-      shuffle_buffer: notes held in memory to mix their order.
-      pipeline: (number of this input pipeline, how many there are); each reads its
-        own files.
 
     Returns:
       Batches `(waveform, family, weight)`: int16 [batch, 64000], int32 [batch],
       float32 [batch].
-
-    Raises:
-      UserError: fewer files than pipelines, or no note would ever be taken.
     """
-    dataset = drawn_records(
-        records,
-        acceptance,
-        notes_per_epoch=steps_per_epoch * batch_size,
-        seed=seed,
-        start_epoch=start.epoch,
-        skip=start.step * batch_size,
-        shuffle_buffer=shuffle_buffer,
-        pipeline=pipeline,
-    )
     parse = _parser(records, class_weight)
-    dataset = dataset.batch(batch_size, drop_remainder=True)
+    dataset = drawn.batch(batch_size, drop_remainder=True)
     dataset = dataset.map(
         lambda serialized, row: parse(serialized, row)[:3],
         num_parallel_calls=tf.data.AUTOTUNE,
@@ -113,41 +216,15 @@ def training_batches(
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 
-def drawn_records(
-    records: Records,
-    acceptance: np.ndarray,
-    *,
-    notes_per_epoch: int,
-    seed: int,
-    start_epoch: int = 0,
-    skip: int = 0,
-    shuffle_buffer: int = 1024,
-    pipeline: tuple[int, int] = (0, 1),
+def _in_epochs(
+    of_epoch: Callable[[tf.Tensor], tf.data.Dataset], draw: Draw
 ) -> tf.data.Dataset:
-    """The endless stream of drawn records, nothing parsed yet.
+    def cut(epoch: tf.Tensor) -> tf.data.Dataset:
+        first = epoch == draw.start_epoch
+        skipped = tf.where(first, np.int64(draw.skip), np.int64(0))
+        return of_epoch(epoch).take(draw.notes_per_epoch).skip(skipped)
 
-    Args:
-      records: the data set.
-      acceptance: probability with which a pass takes each note, float [notes].
-      notes_per_epoch: an epoch is cut after so many.
-      seed: decides, with epoch and pass, all of the order.
-      start_epoch: the first epoch.
-      skip: records of the first epoch to leave out.
-      shuffle_buffer: records held in memory to mix their order.
-      pipeline: (number of this input pipeline, how many there are).
-
-    Returns:
-      Pairs (serialized record, row of the note index): string and int64 scalars.
-    """
-    stream = _PassStream(records, acceptance, seed, shuffle_buffer, pipeline)
-
-    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        passes = tf.data.Dataset.counter()
-        drawn = passes.flat_map(lambda number: stream.one_pass(epoch, number))
-        skipped = tf.where(epoch == start_epoch, np.int64(skip), np.int64(0))
-        return drawn.take(notes_per_epoch).skip(skipped)
-
-    return tf.data.Dataset.counter(start_epoch).flat_map(of_epoch)
+    return tf.data.Dataset.counter(draw.start_epoch).flat_map(cut)
 
 
 def evaluation_batches(
@@ -216,64 +293,78 @@ def evaluation_batches(
 
 
 class _PassStream:
-    """Passes over a data set's records, each in its own order."""
+    """Passes over record files, each in its own order.
+
+    Args:
+      record_files: where the notes are.
+      numbers: the files that this stream reads, int [files].
+      acceptance: probability with which a pass takes each note, float [notes].
+      seed: decides, with epoch and pass, what is taken and in which order.
+      shuffle_buffer: records held in memory to mix their order.
+    """
 
     def __init__(
         self,
-        records: Records,
+        record_files: RecordFiles,
+        numbers: np.ndarray,
         acceptance: np.ndarray,
         seed: int,
         shuffle_buffer: int,
-        pipeline: tuple[int, int],
     ):
-        index = records.index
-        file_of_note = np.repeat(np.arange(len(index.file_notes)), index.file_notes)
-        useful = np.unique(file_of_note[acceptance > 0])
-        number, count = pipeline
-        if len(useful) < count:
-            raise UserError(
-                f"{len(useful)} record files for {count} input pipelines: each needs "
-                f"one; prepare the data set again with --num_shards={count} or more"
-            )
-        self._files = tf.constant(useful[number::count], tf.int64)
-        self._paths = tf.constant(records.paths)
-        self._starts = tf.constant(index.file_starts)
+        self._numbers = tf.constant(numbers, tf.int64)
+        self._paths = tf.constant(record_files.paths)
+        self._starts = tf.constant(record_files.starts)
+        self._rows = tf.constant(record_files.rows)
         self._acceptance = tf.constant(acceptance, tf.float32)
         self._seed = seed
         self._shuffle_buffer = shuffle_buffer
 
+    def passes(self, epoch: tf.Tensor) -> tf.data.Dataset:
+        """Pairs (serialized record, row), pass after pass without end."""
+        numbers = tf.data.Dataset.counter()
+        return numbers.flat_map(lambda number: self.one_pass(epoch, number))
+
     def one_pass(self, epoch: tf.Tensor, number: tf.Tensor) -> tf.data.Dataset:
         """Pairs (serialized record, row) of one pass."""
-        root = tf.stack([np.int64(self._seed), epoch])
-        seed = tf.random.experimental.stateless_fold_in(root, number)
+        fold_in = tf.random.experimental.stateless_fold_in
+        seed = fold_in(tf.stack([np.int64(self._seed), epoch]), number)
         draws = tf.random.stateless_uniform(tf.shape(self._acceptance), seed)
         taken = draws < self._acceptance
-        order_seed = tf.random.experimental.stateless_fold_in(seed, 1)
-        order = tf.argsort(
-            tf.random.stateless_uniform(tf.shape(self._files), order_seed)
+        shuffled = tf.random.stateless_uniform(
+            tf.shape(self._numbers), fold_in(seed, 1)
         )
 
         def of_file(file: tf.Tensor) -> tf.data.Dataset:
             serialized = tf.data.TFRecordDataset(tf.gather(self._paths, file))
-            rows = tf.data.Dataset.counter(tf.gather(self._starts, file))
-            return tf.data.Dataset.zip((serialized, rows)).filter(
-                lambda _, row: tf.gather(taken, row)
+            places = tf.data.Dataset.counter(tf.gather(self._starts, file))
+            pairs = tf.data.Dataset.zip((serialized, places)).map(
+                lambda record, place: (record, tf.gather(self._rows, place))
             )
+            return pairs.filter(lambda _, row: tf.gather(taken, row))
 
-        files_in_order = tf.gather(self._files, order)
-        dataset = tf.data.Dataset.from_tensor_slices(files_in_order)
-        dataset = dataset.interleave(
+        in_order = tf.gather(self._numbers, tf.argsort(shuffled))
+        dataset = tf.data.Dataset.from_tensor_slices(in_order).interleave(
             of_file,
             cycle_length=_FILES_AT_ONCE,
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
-        shuffle_seed = tf.random.experimental.stateless_fold_in(seed, 2)[0]
         return dataset.shuffle(
             self._shuffle_buffer,
-            seed=tf.cast(shuffle_seed, tf.int64),
+            seed=tf.cast(fold_in(seed, 2)[0], tf.int64),
             reshuffle_each_iteration=False,
         )
+
+
+def _own_files(numbers: np.ndarray, pipeline: tuple[int, int]) -> np.ndarray:
+    """The files of one of several input pipelines."""
+    number, count = pipeline
+    if len(numbers) < count:
+        raise UserError(
+            f"{len(numbers)} record files for {count} input pipelines: each needs one; "
+            f"prepare the data set again with --num_shards={count} or more"
+        )
+    return numbers[number::count]
 
 
 def _parser(records: Records, class_weight: np.ndarray | None):

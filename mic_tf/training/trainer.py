@@ -1,11 +1,11 @@
 """One run, from settings and a prepared data set to a work folder."""
 
+import contextlib
 import dataclasses
 import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
@@ -16,11 +16,12 @@ from absl import logging
 from mic_tf import files
 from mic_tf.errors import UserError
 from mic_tf.pipeline import balance as balancing
-from mic_tf.pipeline import batches, splits
+from mic_tf.pipeline import batches, family_shards, splits
 from mic_tf.pipeline.batches import Place, Records
+from mic_tf.pipeline.family_shards import FamilyShards
 from mic_tf.settings import RunSettings
+from mic_tf.training import lock, workfolder
 from mic_tf.training import strategy as strategies
-from mic_tf.training import workfolder
 from mic_tf.training.callbacks import HistoryFile, Progress, Saver
 from mic_tf.training.strategy import Placement
 from mic_tf.training.trainee import Trainee, compile_trainee
@@ -34,12 +35,14 @@ class TrainingData:
       records: the data set.
       partition: its division.
       balance: acceptance rates and weights.
+      shards: record files by family, for `--balance=streams`.
       description: what `config.json` and the exported contract say of the data.
     """
 
     records: Records
     partition: splits.Partition
     balance: balancing.Balance
+    shards: FamilyShards | None
     description: dict[str, Any]
 
     @property
@@ -64,9 +67,20 @@ def train(
       UserError: a mistake in settings, data or work folder.
       Preempted: SIGTERM arrived; the state is saved.
     """
-    _check(settings)
-    resuming = workfolder.check_same_settings(workdir, settings)
     placement = strategies.choose(settings.train.strategy, settings.train.tpu)
+    _check(settings, placement)
+    held = lock.only_one(workdir) if placement.is_chief else contextlib.nullcontext()
+    with held:
+        return _train(settings, workdir, builder, placement)
+
+
+def _train(
+    settings: RunSettings,
+    workdir: str,
+    builder: tfds.core.DatasetBuilder,
+    placement: Placement,
+) -> dict[str, Any]:
+    resuming = workfolder.check_same_settings(workdir, settings)
     _set_up_chance(settings)
     data = describe_data(settings, builder)
     labels = data.records.index.families
@@ -116,6 +130,8 @@ def describe_data(
     balance = balancing.balance(
         counts, settings.data.balance, settings.data.balance_alpha
     )
+    streams = settings.data.balance == "streams"
+    shards = family_shards.load(builder, records.index) if streams else None
     names = records.index.families
     absent = [name for name, n in zip(names, counts, strict=True) if not n]
     if absent:
@@ -126,7 +142,7 @@ def describe_data(
         splits.PROTOCOL_WORDS[partition.protocol],
         train_part.sum(),
         settings.data.balance,
-        balance.reads_per_note,
+        1.0 if streams else balance.reads_per_note,
     )
     data_settings = dataclasses.asdict(settings.data)
     del data_settings["data_dir"]
@@ -138,7 +154,7 @@ def describe_data(
         "notes": {name: int(part.sum()) for name, part in partition.parts.items()},
         "train_notes_per_family": dict(zip(names, counts.tolist(), strict=True)),
     }
-    return TrainingData(records, partition, balance, description)
+    return TrainingData(records, partition, balance, shards, description)
 
 
 def divide(settings: RunSettings, records: Records) -> splits.Partition:
@@ -235,32 +251,37 @@ class _Run:
         )
 
     def _training_batches(self, place: Place) -> Any:
-        settings, data = self._settings, self._data
-        records = data.records
-        selected = data.partition.parts["train"]
-        acceptance = selected * data.balance.acceptance[records.index.family]
+        train, data = self._settings.train, self._data
 
         def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
-            return batches.training_batches(
-                records,
-                acceptance,
-                batch_size=context.get_per_replica_batch_size(
-                    settings.train.batch_size
-                ),
-                steps_per_epoch=self._steps * self._replicas_per_pipeline(context),
-                seed=settings.train.seed,
-                start=Place(
-                    place.epoch, place.step * self._replicas_per_pipeline(context)
-                ),
-                class_weight=data.balance.class_weight,
-                shuffle_buffer=settings.data.shuffle_buffer,
+            per_pipeline = train.batch_size // context.num_input_pipelines
+            draw = batches.Draw(
+                notes_per_epoch=self._steps * per_pipeline,
+                seed=train.seed,
+                start_epoch=place.epoch,
+                skip=place.step * per_pipeline,
+                shuffle_buffer=self._settings.data.shuffle_buffer,
                 pipeline=(context.input_pipeline_id, context.num_input_pipelines),
+            )
+            return batches.training_batches(
+                data.records,
+                self._drawn(draw),
+                batch_size=context.get_per_replica_batch_size(train.batch_size),
+                class_weight=data.balance.class_weight,
             )
 
         return self._placement.strategy.distribute_datasets_from_function(of_worker)
 
-    def _replicas_per_pipeline(self, context: tf.distribute.InputContext) -> int:
-        return context.num_replicas_in_sync // context.num_input_pipelines
+    def _drawn(self, draw: batches.Draw) -> tf.data.Dataset:
+        """Balanced notes, not yet parsed."""
+        data = self._data
+        selected = data.partition.parts["train"]
+        if data.shards is not None:
+            return batches.drawn_from_families(
+                data.shards, selected, data.balance.target, draw
+            )
+        acceptance = data.balance.acceptance[data.records.index.family]
+        return batches.drawn_records(data.records, selected * acceptance, draw)
 
     def _validation_batches(self) -> Any:
         """Validation batches and their number; none where there is nothing to see."""
@@ -314,18 +335,17 @@ class _Run:
         return [*callbacks, self._saver]
 
 
-def _check(settings: RunSettings) -> None:
+def _check(settings: RunSettings, placement: Placement) -> None:
     train = settings.train
-    replicas_hint = "must be a multiple of the number of replicas"
     if train.profile:
         parts = train.profile.split(",")
         if len(parts) != 2 or not all(p.strip().isdigit() for p in parts):
             raise UserError(f"--profile={train.profile}: FROM,TO expected, as 10,20")
-    placement = strategies.choose(train.strategy, train.tpu)
     replicas = placement.strategy.num_replicas_in_sync
     if train.batch_size % replicas:
         raise UserError(
-            f"--batch_size={train.batch_size}: {replicas_hint}, which is {replicas}"
+            f"--batch_size={train.batch_size}: a multiple of the number of replicas, "
+            f"{replicas}, expected"
         )
     on_cpu = not tf.config.list_logical_devices("GPU") and not train.tpu
     if train.jit and on_cpu and replicas > 1:
@@ -350,7 +370,7 @@ def _set_up_chance(settings: RunSettings) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _stop_on_sigterm(saver: Saver) -> Iterator[None]:
     """SIGTERM asks the saver to save and stop after the step that is running."""
 

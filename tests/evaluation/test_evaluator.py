@@ -5,13 +5,13 @@ import json
 
 import numpy as np
 import pytest
-from tests.conftest import make_note, write_dataset
-from tests.training.test_trainer import SMALL
 
 from mic_tf.errors import UserError
 from mic_tf.evaluation import evaluator
 from mic_tf.pipeline import batches
 from mic_tf.training import trainer, workfolder
+from tests.conftest import make_note, write_dataset
+from tests.training.test_trainer import SMALL
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from mic_tf import taxonomy
 from mic_tf.errors import UserError
 from mic_tf.pipeline import batches
 from mic_tf.pipeline.balance import balance
-from mic_tf.pipeline.batches import Place, Records
+from mic_tf.pipeline.batches import Draw, RecordFiles, Records
 from mic_tf.pipeline.index import NoteIndex
 
 
@@ -22,11 +22,15 @@ def train_acceptance(records, method="none", alpha=1.0):
     return train * found.acceptance[records.index.family]
 
 
-def stream(records, acceptance=None, **changes):
-    arguments = {"batch_size": 4, "steps_per_epoch": 9, "seed": 3, **changes}
+def stream(records, acceptance=None, class_weight=None, batch_size=4, **changes):
+    """Batches in epochs of 36 notes: as many as there are to train on."""
     if acceptance is None:
         acceptance = train_acceptance(records)
-    return batches.training_batches(records, acceptance, **arguments)
+    draw = Draw(**{"notes_per_epoch": 36, "seed": 3, **changes})
+    drawn = batches.drawn_records(records, acceptance, draw)
+    return batches.training_batches(
+        records, drawn, batch_size=batch_size, class_weight=class_weight
+    )
 
 
 def fingerprints(dataset, count):
@@ -68,7 +72,7 @@ def test_order_is_a_function_of_seed_and_place(records):
     assert fingerprints(stream(records), 20) == whole
     assert fingerprints(stream(records, seed=4), 20) != whole
     for epoch, step in [(0, 5), (1, 0), (1, 7)]:
-        later = stream(records, start=Place(epoch, step))
+        later = stream(records, start_epoch=epoch, skip=4 * step)
         done = epoch * 9 + step
         assert fingerprints(later, 20 - done) == whole[done * 4 :]
 
@@ -76,7 +80,7 @@ def test_order_is_a_function_of_seed_and_place(records):
 def test_pipelines_share_the_notes_of_a_pass(records):
     halves = [
         fingerprints(
-            stream(records, batch_size=1, steps_per_epoch=12, pipeline=(i, 3)), 12
+            stream(records, batch_size=1, notes_per_epoch=12, pipeline=(i, 3)), 12
         )
         for i in range(3)
     ]
@@ -155,7 +159,7 @@ def nsynth_proportions(tmp_path_factory):
 def drawn_families(records, found, draws=20_000):
     family = records.index.family
     dataset = batches.drawn_records(
-        records, found.acceptance[family], notes_per_epoch=draws, seed=1
+        records, found.acceptance[family], Draw(notes_per_epoch=draws, seed=1)
     )
     rows = dataset.map(lambda _, row: row).take(draws).batch(draws)
     return family[next(rows.as_numpy_iterator())]
@@ -193,7 +197,11 @@ def test_no_note_comes_twice_in_a_pass_of_rejection(nsynth_proportions):
     family = nsynth_proportions.index.family
     found = balance(np.bincount(family, minlength=11), "rejection", 1.0)
     stream = batches._PassStream(
-        nsynth_proportions, found.acceptance[family], 1, 1024, (0, 1)
+        RecordFiles.of_records(nsynth_proportions),
+        np.arange(8),
+        found.acceptance[family],
+        seed=1,
+        shuffle_buffer=1024,
     )
     rows = [
         [int(row) for _, row in stream.one_pass(np.int64(0), np.int64(number))]
@@ -218,7 +226,8 @@ def test_no_audio_is_parsed_of_a_rejected_note(records, monkeypatch):
             return original(audio, is_float)
 
     monkeypatch.setattr(batches, "_to_int16", counting)
-    dataset = batches.drawn_records(records, acceptance, notes_per_epoch=120, seed=0)
+    draw = Draw(notes_per_epoch=120, seed=0)
+    dataset = batches.drawn_records(records, acceptance, draw)
     dataset = dataset.take(120).batch(4).map(batches._parser(records, None))
     families = [f for batch in dataset for f in batch[1].numpy()]
     assert sum(parsed) == len(families) == 120

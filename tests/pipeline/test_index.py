@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from tests.conftest import make_note, write_dataset
 
 from mic_tf.errors import UserError
 from mic_tf.pipeline import index as note_index
+from tests.conftest import make_note, write_dataset
 
 
 @pytest.fixture

@@ -242,7 +242,8 @@ TWO_REPLICAS = """
     tf.config.set_logical_device_configuration(cpu, [device, device])
     from tests.training.test_trainer import SMALL
     from mic_tf.training import strategy, trainer
-    summary = trainer.train(SMALL, sys.argv[1], tfds.builder_from_directory(sys.argv[2]))
+    builder = tfds.builder_from_directory(sys.argv[2])
+    summary = trainer.train(SMALL, sys.argv[1], builder)
     assert summary["replicas"] == 2, summary
 """
 

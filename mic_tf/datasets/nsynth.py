@@ -1,0 +1,224 @@
+"""TFDS's own `nsynth` builder: its downloads, its Beam pipeline, its errors."""
+
+import os
+import re
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from absl import logging
+from etils import epath
+from tensorflow_datasets.core.download import download_manager, extractor, resource
+
+from mic_tf import files
+from mic_tf.datasets import catalogue, names, preparation
+from mic_tf.datasets.downloads import Download, fetch
+from mic_tf.errors import UserError
+from mic_tf.taxonomy import NSYNTH_SPLIT_NOTES
+
+_COPIES_ON_DISK = 2
+"""The archives are unpacked, then written as records of about the same size."""
+
+_GANSYNTH_SPLITS = "nsynth-gansynth_splits.csv"
+
+
+def prepare(
+    name: names.DatasetName,
+    data_dir: str,
+    *,
+    downloads: str = "",
+    beam_options: str = "",
+    num_shards: int = 0,
+) -> None:
+    """Prepares `nsynth/full` or `nsynth/gansynth_subset`, or finds it prepared.
+
+    Args:
+      name: the data set.
+      data_dir: folder of prepared sets.
+      downloads: folder with archives downloaded by hand; empty: `downloads/manual`
+        in `data_dir`.
+      beam_options: pipeline options, separated by commas or spaces.
+      num_shards: record files of each split; 0: by size.
+
+    Raises:
+      UserError: apache-beam is missing, a download is refused or damaged, the disk is
+        too small, an option is wrong.
+    """
+    if name.config == "gansynth_subset":
+        logging.warning(
+            "nsynth/gansynth_subset has the same instruments in train, valid and test: "
+            "results on it say nothing about new instruments"
+        )
+    folder = catalogue.find_prepared(name, data_dir)
+    if folder:
+        logging.info("%s is prepared already; using it", folder)
+        return
+    options = _pipeline_options(beam_options)
+    root = os.path.expanduser(data_dir)
+    version = f":{name.version}" if name.version else ""
+    builder = tfds.builder(f"nsynth/{name.config}{version}", data_dir=root)
+    local_root = os.path.expanduser("~/tensorflow_datasets")
+    download_dir = os.path.join(
+        local_root if files.is_remote(root) else root, "downloads"
+    )
+    by_hand = downloads or os.path.join(download_dir, "manual")
+    _download(builder, root, download_dir, by_hand)
+    _warn_of_memory(options)
+    _generate(builder, download_dir, by_hand, options, num_shards)
+    _compare_with_published(builder)
+
+
+def needed_files(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
+    """URL and size, checksum and name of each file that the configuration reads."""
+    subset = "gansynth" in builder.builder_config.name
+    return {
+        url: info
+        for url, info in builder.url_infos.items()
+        if subset or info.filename != _GANSYNTH_SPLITS
+    }
+
+
+def _download(
+    builder: tfds.core.DatasetBuilder, root: str, download_dir: str, by_hand: str
+) -> None:
+    """Fetches what is neither in TFDS's cache nor in the folder of one's own."""
+    missing = []
+    total = 0
+    for url, info in needed_files(builder).items():
+        total += info.size
+        if _in_tfds_cache(url, info.checksum, builder.name, download_dir):
+            logging.info("%s: in TFDS's cache", info.filename)
+            continue
+        download = Download(url, os.path.join(by_hand, info.filename), info.size)
+        if download.missing_bytes():
+            missing.append(download)
+        else:
+            _check_size(download)
+            logging.info("%s: found in %s", info.filename, by_hand)
+    to_fetch = sum(download.missing_bytes() for download in missing)
+    if missing:
+        preparation.say_sizes(
+            root,
+            to_fetch + _COPIES_ON_DISK * total,
+            f"{preparation.readable(to_fetch)} to download, and "
+            f"{_COPIES_ON_DISK} x {preparation.readable(total)} to unpack and write",
+        )
+    for download in missing:
+        fetch(download)
+
+
+def _in_tfds_cache(url: str, checksum: str, dataset: str, download_dir: str) -> bool:
+    file_name = resource.get_dl_fname(url, checksum)
+    root = epath.Path(download_dir)
+    return any(
+        resource.is_locally_cached(folder / file_name)
+        for folder in (root / dataset, root)
+    )
+
+
+def _check_size(download: Download) -> None:
+    found = os.path.getsize(download.path)
+    if found != download.size:
+        raise UserError(
+            f"{download.path}: {found:,} bytes, {download.size:,} expected; "
+            "delete it and run the same command again"
+        )
+
+
+def _generate(
+    builder: tfds.core.DatasetBuilder,
+    download_dir: str,
+    by_hand: str,
+    options: Any,
+    num_shards: int,
+) -> None:
+    config = tfds.download.DownloadConfig(
+        manual_dir=by_hand if os.path.isdir(by_hand) else None,
+        beam_options=options,
+        num_shards=num_shards or None,
+        try_download_gcs=False,
+        force_checksums_validation=False,
+    )
+    try:
+        builder.download_and_prepare(download_dir=download_dir, download_config=config)
+    except download_manager.NonMatchingChecksumError as error:
+        raise UserError(
+            f"{_first_line(error)} delete the file and run the same command again"
+        ) from error
+    except extractor.ExtractError as error:
+        raise UserError(
+            f"{_first_line(error)}; delete that file and run the same command again"
+        ) from error
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"nsynth: {files.reason(error)}") from error
+
+
+def _compare_with_published(builder: tfds.core.DatasetBuilder) -> None:
+    """Says how much of NSynth's published notes the prepared set has."""
+    if builder.builder_config.name != "full":
+        return
+    for split, published in NSYNTH_SPLIT_NOTES.items():
+        notes = builder.info.splits[split].num_examples
+        level = logging.INFO if notes >= published else logging.WARNING
+        text = "%s: %s of the published %s notes"
+        logging.log(level, text, split, f"{notes:,}", f"{published:,}")
+
+
+def _pipeline_options(text: str) -> Any:
+    """Beam's options from `name=value` pairs.
+
+    Raises:
+      UserError: apache-beam is not installed, or an option or the runner is unknown.
+    """
+    try:
+        import apache_beam  # noqa: F401  (TFDS imports it lazily, and fails late)
+        from apache_beam.options.pipeline_options import (
+            PipelineOptions,
+            StandardOptions,
+        )
+        from apache_beam.runners import runner
+    except ImportError as error:
+        raise UserError(
+            "nsynth/full is prepared with apache-beam, which is not installed: "
+            "`pip install -r requirements-beam.txt`; or use --dataset=nsynth_jsonwav, "
+            "which needs no Beam and a third of the download"
+        ) from error
+    pairs = [part.lstrip("-") for part in re.split(r"[,\s]+", text) if part]
+    if not any(pair.startswith("runner=") for pair in pairs):
+        pairs.append("runner=DirectRunner")
+    options = PipelineOptions([f"--{pair}" for pair in pairs])
+    try:
+        runner.create_runner(options.view_as(StandardOptions).runner)
+    except (ValueError, ImportError) as error:
+        raise UserError(f"--beam_options={text}: {_first_line(error)}") from error
+    unknown = _unknown(options, pairs)
+    if unknown:
+        raise UserError(f"--beam_options={text}: Beam has no option {unknown}")
+    return options
+
+
+def _unknown(options: Any, pairs: list[str]) -> str:
+    known = options.get_all_options()
+    for pair in pairs:
+        option = pair.partition("=")[0]
+        if option not in known and f"no_{option}" not in known:
+            return option
+    return ""
+
+
+def _warn_of_memory(options: Any) -> None:
+    from apache_beam.options.pipeline_options import StandardOptions
+
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    runner = options.view_as(StandardOptions).runner
+    if runner == "DirectRunner" and memory < 100e9:
+        logging.warning(
+            "Beam's DirectRunner sorts in memory: all of nsynth/full takes about 80 GB "
+            "there, this machine has %s; with another runner in --beam_options, or "
+            "with --dataset=nsynth_jsonwav, a small machine is enough",
+            preparation.readable(memory),
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]

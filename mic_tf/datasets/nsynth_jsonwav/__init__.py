@@ -1,0 +1,1 @@
+"""Builder over NSynth's jsonwav archives."""

@@ -1,0 +1,52 @@
+"""What is wrong with single notes of a source: the end of the work, or a list."""
+
+import csv
+import io
+
+from mic_tf import files
+from mic_tf.errors import UserError
+
+
+class Problems:
+    """Collects notes that cannot be used.
+
+    Attributes:
+      skip: whether such notes are left out; else the first one is an error.
+      left_out: (thing, reason) of each.
+    """
+
+    def __init__(self, skip: bool = False):
+        self.skip = skip
+        self.left_out: list[tuple[str, str]] = []
+
+    def report(self, thing: str, reason: str) -> None:
+        """Takes note of a thing that is left out.
+
+        Args:
+          thing: the file, or the archive and its member.
+          reason: what is wrong, and what would be right.
+
+        Raises:
+          UserError: such things are not to be skipped.
+        """
+        if not self.skip:
+            raise UserError(f"{thing}: {reason} (--skip_bad leaves such notes out)")
+        self.left_out.append((printable(thing), printable(reason)))
+
+    def __len__(self) -> int:
+        return len(self.left_out)
+
+    def write(self, path: str) -> None:
+        """Writes the list as CSV; without problems it writes nothing."""
+        if not self.left_out:
+            return
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["left_out", "reason"])
+        writer.writerows(self.left_out)
+        files.write_text(path, text.getvalue())
+
+
+def printable(name: str) -> str:
+    """A file name with question marks for bytes that are not UTF-8."""
+    return name.encode("utf-8", "replace").decode("utf-8")

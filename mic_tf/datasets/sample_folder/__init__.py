@@ -1,0 +1,1 @@
+"""Builder over a person's own recordings."""

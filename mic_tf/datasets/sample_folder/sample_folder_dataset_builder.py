@@ -1,0 +1,123 @@
+"""TFDS builder over a person's own recordings, one record for each 4 s window."""
+
+import functools
+import hashlib
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from mic_tf import taxonomy
+from mic_tf.audio import reading
+from mic_tf.datasets import schema
+from mic_tf.datasets.note_builder import Example, NoteBuilder
+from mic_tf.datasets.sample_folder import dealing
+from mic_tf.datasets.sample_folder.recordings import Recording, find
+from mic_tf.errors import UserError
+
+
+class Builder(NoteBuilder):
+    """Recordings sorted by class, of any format, rate and length."""
+
+    def __init__(self, *, source: str = "", **kwargs: Any):
+        """Takes a folder or a CSV file, beside what `NoteBuilder` takes."""
+        self._source = source
+        super().__init__(**kwargs)
+
+    def settings(self) -> dict[str, Any]:
+        listing = hashlib.sha256()
+        for r in self._recordings:
+            size = os.path.getsize(r.path)
+            fields = (r.id, size, r.family, r.instrument, r.pitch, r.velocity, r.split)
+            listing.update(repr(fields).encode())
+        return {"files": len(self._recordings), "sha256": listing.hexdigest()[:16]}
+
+    def note_counts(self) -> dict[str, int]:
+        return {
+            split: sum(map(_window_count, members))
+            for split, members in self._dealt.items()
+        }
+
+    @functools.cached_property
+    def _recordings(self) -> list[Recording]:
+        return find(self._source, self.problems)
+
+    @functools.cached_property
+    def _dealt(self) -> dict[str, list[Recording]]:
+        return dealing.deal(self._recordings)
+
+    @functools.cached_property
+    def _names(self) -> dict[tuple[str, str], str]:
+        return dealing.instrument_names(self._recordings)
+
+    def _split_generators(self, dl_manager):
+        families = {recording.family for recording in self._recordings}
+        schema.set_names(
+            self.info.features, self._names.values(), taxonomy.label_names(families)
+        )
+        return super()._split_generators(dl_manager)
+
+    def _notes(self, split: str) -> Iterator[Example]:
+        for recording in self._dealt[split]:
+            name = self._names[recording.family, recording.instrument]
+            try:
+                for example in to_records(recording, name):
+                    yield example["id"], example
+            except UserError as error:
+                reason = str(error).removeprefix(f"{recording.path}: ")
+                self.problems.report(recording.path, reason)
+
+
+def to_records(recording: Recording, instrument: str) -> Iterator[dict[str, Any]]:
+    """Yields the records of a file: one for each 4 s window.
+
+    Args:
+      recording: the file.
+      instrument: its instrument's name in the data set.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    windows = reading.windows(recording.path)
+    held = next(windows)
+    for following in windows:
+        yield _to_record(recording, instrument, f"#{_seconds(held[0])}", held[1])
+        held = following
+    suffix = f"#{_seconds(held[0])}" if held[0] else ""
+    yield _to_record(recording, instrument, suffix, held[1])
+
+
+def to_pcm(waveform: np.ndarray) -> np.ndarray:
+    """A float32 waveform [samples] as int16 [64000], zeros behind a shorter one."""
+    pcm = np.zeros(taxonomy.NOTE_SAMPLES, np.int16)
+    scaled = np.clip(np.round(waveform * 32767.0), -32768, 32767)
+    pcm[: waveform.size] = scaled.astype(np.int16)
+    return pcm
+
+
+def _to_record(
+    recording: Recording, instrument: str, suffix: str, waveform: np.ndarray
+) -> dict[str, Any]:
+    return schema.record(
+        recording.id + suffix,
+        to_pcm(waveform),
+        instrument=instrument,
+        family=recording.family,
+        pitch=recording.pitch,
+        velocity=recording.velocity,
+    )
+
+
+def _seconds(start: float) -> str:
+    return f"{start:.3f}".rstrip("0").rstrip(".")
+
+
+def _window_count(recording: Recording) -> int:
+    """Windows by the file's header; 1 where it cannot be read, which is told later."""
+    try:
+        seconds = reading.header(recording.path).seconds
+    except UserError:
+        return 1
+    return max(1, math.ceil(seconds * taxonomy.SAMPLE_RATE / taxonomy.NOTE_SAMPLES))

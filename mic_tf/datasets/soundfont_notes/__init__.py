@@ -1,0 +1,1 @@
+"""Builder that renders SoundFonts note by note."""

@@ -1,0 +1,111 @@
+"""TFDS builder that renders SoundFonts note by note, as NSynth was made."""
+
+import collections
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from mic_tf.datasets import schema
+from mic_tf.datasets.note_builder import Example, NoteBuilder
+from mic_tf.datasets.soundfont_notes import planning, rendering
+from mic_tf.errors import UserError
+from mic_tf.taxonomy import FAMILIES
+
+DEFAULT_TRAIN_NOTES = 12_000
+
+_SILENT_PEAK = 10
+"""int16 value below which a render counts as silent: -70 dB of full scale."""
+
+
+class Builder(NoteBuilder):
+    """Notes rendered from SoundFonts in NSynth's families and proportions."""
+
+    FAMILIES = FAMILIES
+
+    def __init__(
+        self,
+        *,
+        soundfonts: Sequence[str] = (),
+        train_notes: int = DEFAULT_TRAIN_NOTES,
+        seed: int = 0,
+        **kwargs: Any,
+    ):
+        """Takes what `NoteBuilder` takes, and what is rendered.
+
+        Args:
+          soundfonts: paths of SF2 or SF3 files; none: TimGM6mb.
+          train_notes: notes in train; valid and test get an eighth each.
+          seed: chooses the notes and deals the instruments to the splits.
+          **kwargs: for `NoteBuilder`.
+        """
+        self._soundfont_paths = tuple(soundfonts)
+        self._train_notes = train_notes
+        self._seed = seed
+        super().__init__(**kwargs)
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "soundfonts": {
+                os.path.basename(path): rendering.digest(path) for path in self._paths
+            },
+            "train_notes": self._train_notes,
+            "seed": self._seed,
+        }
+
+    def note_counts(self) -> dict[str, int]:
+        return {split: len(notes) for split, notes in self._plan.items()}
+
+    @functools.cached_property
+    def _paths(self) -> tuple[str, ...]:
+        paths = self._soundfont_paths or (rendering.default_path(),)
+        stems = collections.Counter(map(rendering.stem, paths))
+        if max(stems.values()) > 1:
+            raise UserError("--soundfont: two files of the same name; rename one")
+        return paths
+
+    @functools.cached_property
+    def _soundfonts(self) -> dict[str, rendering.SoundFont]:
+        return {path: rendering.SoundFont(path) for path in self._paths}
+
+    @functools.cached_property
+    def _plan(self) -> dict[str, list[planning.PlannedNote]]:
+        instruments = [i for s in self._soundfonts.values() for i in s.instruments]
+        if not instruments:
+            raise UserError(
+                f"--soundfont={','.join(self._paths)}: has none of the General MIDI "
+                "programs that belong to NSynth's families"
+            )
+        return planning.plan(instruments, self._train_notes, self._seed)
+
+    def _split_generators(self, dl_manager):
+        notes = [note for notes in self._plan.values() for note in notes]
+        schema.set_names(self.info.features, {n.instrument.name for n in notes})
+        return super()._split_generators(dl_manager)
+
+    def _notes(self, split: str) -> Iterator[Example]:
+        silent = 0
+        for note in self._plan[split]:
+            audio = self._soundfonts[note.instrument.soundfont].render(note)
+            if np.abs(audio).max() < _SILENT_PEAK:
+                silent += 1
+                continue
+            yield note.id, to_record(note, audio)
+        if silent:
+            logging.info("%s: %d silent notes left out", split, silent)
+
+
+def to_record(note: planning.PlannedNote, audio: np.ndarray) -> dict[str, Any]:
+    """The record of one rendered note; `audio` is int16 [64000]."""
+    return schema.record(
+        note.id,
+        audio,
+        instrument=note.instrument.name,
+        family=note.instrument.family,
+        source=note.instrument.source,
+        pitch=note.pitch,
+        velocity=note.velocity,
+    )

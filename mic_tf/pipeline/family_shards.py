@@ -1,0 +1,132 @@
+"""Record files of one family each, beside a prepared data set.
+
+With them a balanced stream reads only what it delivers: it draws a family, then takes
+that family's next record. They cost the size of the data set once more.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from absl import logging
+from tqdm.auto import tqdm
+
+from mic_tf import files
+from mic_tf.errors import UserError
+from mic_tf.pipeline import index as note_index
+from mic_tf.pipeline.index import NoteIndex
+
+FOLDER = "family_shards"
+_MANIFEST = "manifest.json"
+_NOTES_PER_FILE = 512
+_MOST_FILES = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class FamilyShards:
+    """The files and which notes are in each.
+
+    Attributes:
+      paths: full paths.
+      family: family of each file, int64 [files].
+      rows: rows of the note index in each file, in the file's order.
+    """
+
+    paths: tuple[str, ...]
+    family: np.ndarray
+    rows: tuple[np.ndarray, ...]
+
+
+def write(builder: tfds.core.DatasetBuilder) -> FamilyShards:
+    """Writes the files, with a progress bar; reuses them when they are up to date."""
+    index = note_index.load(builder)
+    folder = _folder(builder)
+    plan = _plan(index)
+    manifest = files.join(folder, _MANIFEST)
+    if files.exists(manifest) and files.read_json(manifest) == _content(index, plan):
+        logging.info("%s is there already", folder)
+        return _shards(folder, plan)
+    files.remove(manifest)
+    files.make_folder(folder)
+    place = np.empty(len(index), np.int64)
+    for number, (_, _, rows) in enumerate(plan):
+        place[rows] = number
+    _copy(note_index.file_paths(builder, index), _shards(folder, plan).paths, place)
+    files.write_json(manifest, _content(index, plan))
+    return _shards(folder, plan)
+
+
+def load(builder: tfds.core.DatasetBuilder, index: NoteIndex) -> FamilyShards:
+    """The files of a data set.
+
+    Raises:
+      UserError: there are none, or they were made from other records.
+    """
+    folder = _folder(builder)
+    plan = _plan(index)
+    manifest = files.join(folder, _MANIFEST)
+    command = (
+        f"write them with: python -m mic_tf.prepare --dataset={builder.info.name} "
+        "--family_shards, and the --data_dir of before"
+    )
+    if not files.exists(manifest):
+        raise UserError(f"--balance=streams: no {folder}; {command}")
+    if files.read_json(manifest) != _content(index, plan):
+        raise UserError(f"{folder}: made from other records; {command}")
+    return _shards(folder, plan)
+
+
+def _folder(builder: tfds.core.DatasetBuilder) -> str:
+    return files.join(str(builder.data_path), FOLDER)
+
+
+def _plan(index: NoteIndex) -> list[tuple[str, int, np.ndarray]]:
+    """Name, family and rows of each file: a function of the index alone."""
+    plan = []
+    splits = index.note_split
+    for split, split_name in enumerate(index.split_names):
+        for family, family_name in enumerate(index.families):
+            rows = np.flatnonzero((splits == split) & (index.family == family))
+            count = min(_MOST_FILES, math.ceil(len(rows) / _NOTES_PER_FILE))
+            for number in range(count):
+                name = (
+                    f"{split_name}-{family_name}-{number:02d}-of-{count:02d}.tfrecord"
+                )
+                plan.append((name, family, rows[number::count]))
+    return plan
+
+
+def _content(index: NoteIndex, plan: list[tuple[str, int, np.ndarray]]) -> dict:
+    return {
+        "source_files": list(index.file_names),
+        "source_bytes": index.file_sizes.tolist(),
+        "files": {name: len(rows) for name, _, rows in plan},
+    }
+
+
+def _shards(folder: str, plan: list[tuple[str, int, np.ndarray]]) -> FamilyShards:
+    return FamilyShards(
+        tuple(files.join(folder, name) for name, _, _ in plan),
+        np.array([family for _, family, _ in plan], np.int64),
+        tuple(rows for _, _, rows in plan),
+    )
+
+
+def _copy(sources: list[str], targets: tuple[str, ...], place: np.ndarray) -> None:
+    """Deals the records of the sources, in order, to the targets."""
+    writers = [tf.io.TFRecordWriter(path) for path in targets]
+    try:
+        records = tf.data.TFRecordDataset(sources).prefetch(64).as_numpy_iterator()
+        for row, record in enumerate(
+            tqdm(records, total=len(place), unit="note", desc=FOLDER, disable=None)
+        ):
+            writers[place[row]].write(record)
+    except (tf.errors.OpError, OSError) as error:
+        raise UserError(
+            f"{FOLDER}: cannot be written: {files.reason(error)}"
+        ) from error
+    finally:
+        for writer in writers:
+            writer.close()

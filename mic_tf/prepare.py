@@ -1,0 +1,158 @@
+"""Prepares a data set: reads a source once and writes TFDS records.
+
+    python -m mic_tf.prepare --dataset=soundfont_notes
+    python -m mic_tf.prepare --dataset=nsynth_jsonwav --source=FOLDER_WITH_ARCHIVES
+    python -m mic_tf.prepare --dataset=sample_folder/mine --source=FOLDER_OR_CSV
+    python -m mic_tf.prepare --dataset=nsynth/full --beam_options=runner=DirectRunner
+
+Run again it reuses what is there; interrupted it starts cleanly again. README says
+what each data set reads.
+"""
+
+import os
+
+from absl import flags
+
+from mic_tf import command
+from mic_tf.datasets import names
+from mic_tf.errors import UserError
+
+_DATASET = flags.DEFINE_string(
+    "dataset",
+    "soundfont_notes",
+    "nsynth/full, nsynth/gansynth_subset, nsynth_jsonwav, soundfont_notes or "
+    "sample_folder; a label of your own behind ours (sample_folder/mine) keeps several "
+    "preparations apart.",
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir",
+    "~/tensorflow_datasets",
+    "Folder of the prepared data sets (local, gs://, s3://).",
+)
+_SOURCE = flags.DEFINE_string(
+    "source",
+    "",
+    "nsynth_jsonwav: folder with nsynth-<split>.jsonwav.tar.gz or the folders they "
+    "unpack to. sample_folder: folder of FAMILY/…/*.wav (or flac, mp3, ogg, aiff; "
+    "also below train/, valid/, test/), or a CSV file with the columns "
+    "file,family[,instrument,pitch,velocity,split]. nsynth: folder with archives that "
+    "you downloaded yourself.",
+)
+_SOUNDFONT = flags.DEFINE_list(
+    "soundfont",
+    "",
+    "soundfont_notes: SF2 or SF3 files, separated by commas; default: TimGM6mb.",
+)
+_MAX_NOTES = flags.DEFINE_integer(
+    "max_notes",
+    12_000,
+    "soundfont_notes: notes of the train split; valid and test get an eighth each.",
+    lower_bound=8,
+)
+_SEED = flags.DEFINE_integer(
+    "seed",
+    0,
+    "soundfont_notes: chooses notes and deals instruments to splits.",
+    lower_bound=0,
+)
+_BEAM_OPTIONS = flags.DEFINE_string(
+    "beam_options",
+    "",
+    "nsynth: options of the Beam pipeline, separated by commas or spaces, as "
+    "runner=DirectRunner,direct_num_workers=4.",
+)
+_SKIP_BAD = flags.DEFINE_bool(
+    "skip_bad",
+    False,
+    "Leave out what cannot be used, count it and list it in left_out.csv beside the "
+    "records, instead of ending at the first fault.",
+)
+_NUM_SHARDS = flags.DEFINE_integer(
+    "num_shards", 0, "Record files of each split; 0: by size.", lower_bound=0
+)
+_OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "Replace a set that was prepared from something else."
+)
+
+_ONLY_FOR = {
+    "source": ("nsynth_jsonwav", "sample_folder", "nsynth"),
+    "soundfont": ("soundfont_notes",),
+    "max_notes": ("soundfont_notes",),
+    "seed": ("soundfont_notes",),
+    "beam_options": ("nsynth",),
+    "skip_bad": ("nsynth_jsonwav", "sample_folder"),
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Prepares the data set that the flags name, and prints a table of its notes."""
+    if arguments:
+        raise UserError(f"{arguments[0]}: prepare takes flags only (see --help)")
+    name = names.parse_name(_DATASET.value)
+    _refuse_flags_of_others(name.dataset)
+
+    from mic_tf import files
+    from mic_tf.datasets import catalogue
+    from mic_tf.datasets.report import table
+    from mic_tf.pipeline import index
+
+    files.register_file_systems(_DATA_DIR.value)
+    _prepare(name)
+    builder = catalogue.load_builder(_DATASET.value, _DATA_DIR.value)
+    print(table(index.load(builder)))
+    print(f"prepared: {builder.data_dir}")
+
+
+def _prepare(name: names.DatasetName) -> None:
+    import importlib
+
+    from mic_tf.datasets import preparation
+
+    if name.dataset == "nsynth":
+        from mic_tf.datasets import nsynth
+
+        nsynth.prepare(
+            name,
+            _DATA_DIR.value,
+            downloads=os.path.expanduser(_SOURCE.value),
+            beam_options=_BEAM_OPTIONS.value,
+            num_shards=_NUM_SHARDS.value,
+        )
+        return
+    module = importlib.import_module(
+        f"mic_tf.datasets.{name.dataset}.{name.dataset}_dataset_builder"
+    )
+    preparation.prepare(
+        module.Builder,
+        name,
+        _DATA_DIR.value,
+        source_given=name.dataset == "soundfont_notes" or bool(_SOURCE.value),
+        num_shards=_NUM_SHARDS.value,
+        overwrite=_OVERWRITE.value,
+        skip_bad=_SKIP_BAD.value,
+        **_source_of(name.dataset),
+    )
+
+
+def _source_of(dataset: str) -> dict:
+    if dataset == "soundfont_notes":
+        return {
+            "soundfonts": tuple(map(os.path.expanduser, _SOUNDFONT.value)),
+            "train_notes": _MAX_NOTES.value,
+            "seed": _SEED.value,
+        }
+    return {"source": os.path.expanduser(_SOURCE.value)}
+
+
+def _refuse_flags_of_others(dataset: str) -> None:
+    for flag, datasets in _ONLY_FOR.items():
+        if flags.FLAGS[flag].present and dataset not in datasets:
+            raise UserError(f"--{flag} has no meaning for --dataset={dataset}")
+
+
+def cli() -> None:
+    command.run(main)
+
+
+if __name__ == "__main__":
+    cli()

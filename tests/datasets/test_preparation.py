@@ -1,0 +1,164 @@
+import fcntl
+import os
+import shutil
+import types
+
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from mic_tf.datasets import catalogue, names, preparation
+from mic_tf.datasets.nsynth_jsonwav.nsynth_jsonwav_dataset_builder import Builder
+from mic_tf.errors import UserError
+from tests.datasets import publisher_archives as publisher
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    members = publisher.split_members("train", ["bass_synthetic_001"], notes=5)
+    publisher.write_jsonwav(folder, "train", members)
+    return folder
+
+
+def prepare(source, data_dir, dataset="nsynth_jsonwav", **settings):
+    settings.setdefault("source_given", bool(source))
+    name = names.parse_name(dataset)
+    return preparation.prepare(
+        Builder, name, str(data_dir), source=str(source), **settings
+    )
+
+
+def find(data_dir):
+    return catalogue.find_prepared(names.parse_name("nsynth_jsonwav"), str(data_dir))
+
+
+def test_the_second_time_the_set_is_used_as_it_is(source, tmp_path, caplog):
+    folder = prepare(source, tmp_path)
+    before = {entry.name: entry.stat().st_mtime_ns for entry in os.scandir(folder)}
+    caplog.set_level("INFO", logger="absl")
+    assert prepare(source, tmp_path) == folder
+    assert "is prepared already, with these settings" in caplog.text
+    shutil.rmtree(source)
+    assert prepare("", tmp_path) == folder
+    after = {entry.name: entry.stat().st_mtime_ns for entry in os.scandir(folder)}
+    assert before == after
+
+
+def test_another_source_needs_a_label_or_overwrite(source, tmp_path):
+    folder = prepare(source, tmp_path)
+    members = publisher.split_members("train", ["reed_acoustic_002"], notes=7)
+    publisher.write_jsonwav(source, "train", members)
+    with pytest.raises(UserError, match="--overwrite replaces it") as caught:
+        prepare(source, tmp_path)
+    assert "nsynth_jsonwav/LABEL keeps both" in str(caught.value)
+    labelled = prepare(source, tmp_path, "nsynth_jsonwav/reeds")
+    assert labelled == str(tmp_path / "nsynth_jsonwav" / "reeds" / "1.0.0")
+    assert notes_in(folder) == 5
+    assert prepare(source, tmp_path, overwrite=True) == folder
+    assert notes_in(folder) == notes_in(labelled) == 7
+
+
+def notes_in(folder):
+    return tfds.builder_from_directory(folder).info.splits["train"].num_examples
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, UserError])
+def test_an_interrupted_preparation_leaves_nothing_that_looks_whole(
+    source, tmp_path, monkeypatch, error
+):
+    notes = Builder._notes
+
+    def break_off(self, split):
+        yield next(notes(self, split))
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Builder, "_notes", break_off)
+        with pytest.raises(error):
+            prepare(source, tmp_path)
+    assert find(tmp_path) is None
+    assert notes_in(prepare(source, tmp_path)) == 5
+
+
+def test_what_a_killed_preparation_left_is_removed(source, tmp_path):
+    left = tmp_path / "nsynth_jsonwav" / "incomplete.ABCDEF_1.0.0"
+    left.mkdir(parents=True)
+    (left / "nsynth_jsonwav-train.tfrecord-00000-of-00001").write_bytes(b"half")
+    half_removed = tmp_path / "nsynth_jsonwav" / "1.0.0"
+    half_removed.mkdir()
+    (half_removed / "features.json").write_text("{}")
+    assert notes_in(prepare(source, tmp_path)) == 5
+    assert not left.exists()
+
+
+def test_two_processes_do_not_prepare_the_same_set(source, tmp_path):
+    folder = tmp_path / "nsynth_jsonwav"
+    folder.mkdir()
+    other = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another process is preparing it"):
+            prepare(source, tmp_path)
+    finally:
+        os.close(other)
+    assert notes_in(prepare(source, tmp_path)) == 5
+
+
+def test_size_and_free_disk_are_said_before_the_start(source, tmp_path, caplog):
+    caplog.set_level("INFO", logger="absl")
+    prepare(source, tmp_path)
+    assert f"5 notes: about 642.0 kB; free in {tmp_path}: " in caplog.text
+
+
+def test_a_full_disk_is_told_before_the_start(source, tmp_path, monkeypatch):
+    small = types.SimpleNamespace(free=1_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: small)
+    with pytest.raises(UserError, match="642.0 kB needed, 1.0 kB free"):
+        prepare(source, tmp_path)
+    assert find(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        tf.errors.ResourceExhaustedError(None, None, "No space left on device\ntrace"),
+    ],
+)
+def test_a_disk_that_fills_up_is_one_line(source, tmp_path, monkeypatch, error):
+    def fill_up(self, split):
+        raise error
+        yield
+
+    monkeypatch.setattr(Builder, "_notes", fill_up)
+    with pytest.raises(UserError, match=r"^--data_dir=.*: No space left on device$"):
+        prepare(source, tmp_path)
+
+
+@pytest.mark.parametrize(("asked", "found"), [(3, 3), (100, 5), (0, 1)])
+def test_the_number_of_shards_can_be_chosen(source, tmp_path, asked, found):
+    folder = prepare(source, tmp_path, num_shards=asked)
+    files = [name for name in os.listdir(folder) if "-train.tfrecord-" in name]
+    assert len(files) == found
+
+
+def test_only_the_builders_version_can_be_prepared(source, tmp_path):
+    with pytest.raises(UserError, match="only version 1.0.0 can be prepared"):
+        prepare(source, tmp_path, "nsynth_jsonwav:2.0.0")
+
+
+def test_a_data_dir_that_is_a_file_is_one_line(source, tmp_path):
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(UserError, match="cannot be made"):
+        prepare(source, path)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(999, "999 bytes"), (1_500, "1.5 kB"), (235.4e9, "235.4 GB"), (2e12, "2.0 TB")],
+)
+def test_sizes_are_readable(size, text):
+    assert preparation.readable(size) == text

@@ -1,0 +1,277 @@
+import csv
+import os
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow_datasets as tfds
+
+from mic_tf import taxonomy
+from mic_tf.datasets import names, preparation
+from mic_tf.datasets.problems import Problems
+from mic_tf.datasets.sample_folder import (
+    dealing,
+    recordings,
+    sample_folder_dataset_builder,
+)
+from mic_tf.errors import UserError
+
+
+def sine(seconds, rate=16_000, frequency=440.0, amplitude=0.5):
+    time = np.arange(int(seconds * rate)) / rate
+    return amplitude * np.sin(2 * np.pi * frequency * time)
+
+
+def write(path, seconds=1.0, rate=16_000, channels=1, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    waveform = np.stack([sine(seconds, rate)] * channels, axis=1)
+    soundfile.write(path, waveform, rate, **options)
+
+
+def prepare(source, data_dir, **settings):
+    folder = preparation.prepare(
+        sample_folder_dataset_builder.Builder,
+        names.parse_name("sample_folder"),
+        str(data_dir),
+        source_given=True,
+        source=str(source),
+        **settings,
+    )
+    return tfds.builder_from_directory(folder)
+
+
+def notes_of(builder):
+    return {
+        note["id"].decode(): (split, note)
+        for split in builder.info.splits
+        for note in tfds.as_numpy(builder.as_dataset(split=split))
+    }
+
+
+def recording(family, instrument, number=0, split=""):
+    name = f"{family}/{instrument}/{number}.wav"
+    return recordings.Recording(name, name, family, instrument, split=split)
+
+
+def test_any_format_rate_and_channels_become_records(tmp_path):
+    source = tmp_path / "source"
+    write(source / "flute" / "a.wav", rate=44_100, channels=2)
+    write(source / "flute" / "b.flac", rate=48_000)
+    write(source / "guitar" / "c.ogg", rate=22_050)
+    write(source / "guitar" / "d.aiff", rate=8_000, channels=2)
+    write(source / "guitar" / "deeper" / "still" / "e.mp3", rate=44_100)
+    builder = prepare(source, tmp_path / "out")
+    notes = notes_of(builder)
+    assert set(notes) == {
+        "flute/a.wav",
+        "flute/b.flac",
+        "guitar/c.ogg",
+        "guitar/d.aiff",
+        "guitar/deeper/still/e.mp3",
+    }
+    labels = builder.info.features["instrument"]
+    assert tuple(labels["family"].names) == taxonomy.FAMILIES
+    assert labels["label"].names == ["a", "b", "c", "d", "deeper"]
+    for name, (_, note) in notes.items():
+        family = labels["family"].names[note["instrument"]["family"]]
+        assert family == name.split("/")[0]
+        assert (note["pitch"], note["velocity"]) == (-1, -1)
+        assert labels["source"].names[note["instrument"]["source"]] == "unknown"
+        assert np.abs(note["audio"][1_000:15_000]).max() > 10_000
+        assert not note["audio"][20_000:].any()
+
+
+def test_a_longer_file_becomes_one_record_a_window_all_in_one_split(tmp_path):
+    for i in range(4):
+        write(tmp_path / "source" / "flute" / f"{i}.wav", seconds=9.25)
+    notes = notes_of(prepare(tmp_path / "source", tmp_path / "out"))
+    assert len(notes) == 12
+    for i in range(4):
+        names = [f"flute/{i}.wav#{start}" for start in ("0", "4", "5.25")]
+        assert len({notes[name][0] for name in names}) == 1
+        last = notes[names[-1]][1]["audio"]
+        expected = sine(9.25)[int(5.25 * 16_000) :]
+        np.testing.assert_allclose(last / 32767, expected, atol=1e-3)
+
+
+def test_class_names_may_be_ones_own(tmp_path):
+    for name in ("theremin", "bass", "Alphorn"):
+        write(tmp_path / "source" / name / "x.wav")
+    labels = prepare(tmp_path / "source", tmp_path / "out").info.features["instrument"]
+    assert labels["family"].names == ["Alphorn", "bass", "theremin"]
+    assert labels["label"].names == ["Alphorn/x", "bass/x", "theremin/x"]
+
+
+def test_a_csv_file_gives_families_instruments_and_pitches(tmp_path):
+    write(tmp_path / "audio" / "one.wav")
+    write(tmp_path / "audio" / "two.wav")
+    table = tmp_path / "labels.csv"
+    table.write_text(
+        "\ufefffile,family,instrument,pitch,velocity\n"
+        "audio/one.wav,reed,my_oboe,69,100\n"
+        "audio/two.wav,reed,,,\n",
+        encoding="utf-8",
+    )
+    builder = prepare(table, tmp_path / "out")
+    notes = notes_of(builder)
+    _, one = notes["audio/one.wav"]
+    _, two = notes["audio/two.wav"]
+    assert (one["pitch"], one["velocity"]) == (69, 100)
+    assert (two["pitch"], two["velocity"]) == (-1, -1)
+    assert builder.info.features["instrument"]["label"].names == [
+        "audio/two",
+        "my_oboe",
+    ]
+
+
+def test_splits_of_the_source_are_kept(tmp_path):
+    write(tmp_path / "source" / "train" / "reed" / "a.wav")
+    write(tmp_path / "source" / "train" / "reed" / "b.wav")
+    write(tmp_path / "source" / "test" / "reed" / "c.wav")
+    notes = notes_of(prepare(tmp_path / "source", tmp_path / "out"))
+    assert {name: split for name, (split, _) in notes.items()} == {
+        "train/reed/a.wav": "train",
+        "train/reed/b.wav": "train",
+        "test/reed/c.wav": "test",
+    }
+
+
+def test_splits_of_a_csv_file_are_kept(tmp_path):
+    write(tmp_path / "a.wav")
+    write(tmp_path / "b.wav")
+    table = tmp_path / "labels.csv"
+    table.write_text("file,family,split\na.wav,reed,valid\nb.wav,reed,train\n")
+    notes = notes_of(prepare(table, tmp_path / "out"))
+    assert notes["a.wav"][0] == "valid"
+    assert notes["b.wav"][0] == "train"
+
+
+def test_instruments_are_dealt_whole_and_about_eighty_ten_ten():
+    dealt = dealing.deal(
+        [recording("reed", f"i{i}", n) for i in range(50) for n in range(3)]
+    )
+    instruments = {s: {r.instrument for r in part} for s, part in dealt.items()}
+    assert {s: len(names) for s, names in instruments.items()} == {
+        "train": 40,
+        "valid": 5,
+        "test": 5,
+    }
+    assert not instruments["train"] & (instruments["valid"] | instruments["test"])
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"), [(1, {"train": 1}), (2, {"train": 1, "valid": 1})]
+)
+def test_few_recordings_go_to_train_first_and_then_to_valid(files, expected):
+    dealt = dealing.deal([recording("reed", f"i{i}") for i in range(files)])
+    assert {split: len(part) for split, part in dealt.items()} == expected
+
+
+def test_a_single_instrument_is_dealt_by_files_with_a_warning(caplog):
+    dealt = dealing.deal([recording("reed", "oboe", n) for n in range(10)])
+    assert {s: len(part) for s, part in dealt.items()} == {
+        "train": 8,
+        "valid": 1,
+        "test": 1,
+    }
+    assert "reed has one instrument only" in caplog.text
+
+
+def test_dealing_one_family_does_not_depend_on_the_others():
+    reed = [recording("reed", f"i{i}") for i in range(9)]
+    alone = dealing.deal(reed)
+    mixed = dealing.deal([recording("flute", "x"), *reversed(reed)])
+    for split, part in alone.items():
+        names = {r.id for r in mixed[split] if r.family == "reed"}
+        assert names == {r.id for r in part}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("missing.wav,reed,,", "line 3: missing.wav: no such file"),
+        ("a.wav,,,", "line 3: no family in this row"),
+        ("b.wav,reed,128,", "line 3: pitch '128'"),
+        ("b.wav,reed,,loud", "line 3: velocity 'loud'"),
+        ("a.wav,reed,,", "line 3: a.wav is listed twice"),
+    ],
+)
+def test_a_bad_row_is_named_by_its_line(tmp_path, row, message):
+    write(tmp_path / "a.wav")
+    write(tmp_path / "b.wav")
+    table = tmp_path / "labels.csv"
+    table.write_text(f"file,family,pitch,velocity\na.wav,reed,,\n{row}\n")
+    with pytest.raises(UserError, match=message):
+        recordings.find(str(table), Problems())
+    skipping = Problems(skip=True)
+    assert len(recordings.find(str(table), skipping)) == 1
+    assert len(skipping) == 1
+
+
+def test_a_csv_without_the_columns_says_which(tmp_path):
+    table = tmp_path / "labels.csv"
+    table.write_text("path,label\na.wav,reed\n")
+    with pytest.raises(UserError, match="no column 'file' in its first line"):
+        recordings.find(str(table), Problems())
+
+
+def test_an_empty_class_folder_is_named(tmp_path):
+    write(tmp_path / "reed" / "a.wav")
+    (tmp_path / "flute").mkdir()
+    with pytest.raises(UserError, match="flute: no audio file in this class folder"):
+        recordings.find(str(tmp_path), Problems())
+
+
+def test_a_folder_without_audio_says_what_is_expected(tmp_path):
+    with pytest.raises(UserError, match="no audio file found; FAMILY/"):
+        recordings.find(str(tmp_path), Problems())
+
+
+def test_an_unreadable_file_is_named_or_left_out(tmp_path):
+    source = tmp_path / "source"
+    for name in "abcd":
+        write(source / "reed" / f"{name}.wav")
+    (source / "reed" / "e.wav").write_bytes(b"no audio")
+    (source / "reed" / "f.wav").write_bytes(b"")
+    with pytest.raises(UserError, match=r"reed/[ef]\.wav: "):
+        prepare(source, tmp_path / "out")
+    builder = prepare(source, tmp_path / "out", skip_bad=True)
+    assert set(notes_of(builder)) == {f"reed/{name}.wav" for name in "abcd"}
+    with open(f"{builder.data_dir}/left_out.csv", encoding="utf-8") as file:
+        listed = {row["left_out"] for row in csv.DictReader(file)}
+    assert listed == {str(source / "reed" / "e.wav"), str(source / "reed" / "f.wav")}
+
+
+def test_a_file_name_that_is_not_utf8_does_no_harm(tmp_path):
+    write(tmp_path / "source" / "reed" / "a.wav")
+    odd = os.path.join(os.fsencode(tmp_path / "source" / "reed"), b"\xe4.wav")
+    shutil.copyfile(tmp_path / "source" / "reed" / "a.wav", odd)
+    broken = os.path.join(os.fsencode(tmp_path / "source" / "reed"), b"\xfc.wav")
+    with open(broken, "wb") as file:
+        file.write(b"no audio")
+    builder = prepare(tmp_path / "source", tmp_path / "out", skip_bad=True)
+    assert set(notes_of(builder)) == {"reed/a.wav", "reed/?.wav"}
+
+
+def test_a_file_outside_of_a_class_folder_is_named(tmp_path):
+    write(tmp_path / "reed" / "a.wav")
+    write(tmp_path / "b.wav")
+    with pytest.raises(UserError, match="b.wav: lies outside of a class folder"):
+        recordings.find(str(tmp_path), Problems())
+    assert len(recordings.find(str(tmp_path), Problems(skip=True))) == 1
+
+
+def test_a_changed_folder_is_not_taken_for_the_prepared_one(tmp_path):
+    write(tmp_path / "source" / "reed" / "a.wav")
+    write(tmp_path / "source" / "reed" / "b.wav")
+    prepare(tmp_path / "source", tmp_path / "out")
+    write(tmp_path / "source" / "reed" / "c.wav")
+    with pytest.raises(UserError, match="files: there 2, asked for 3"):
+        prepare(tmp_path / "source", tmp_path / "out")
+
+
+def test_loud_samples_are_clipped_not_wrapped():
+    pcm = sample_folder_dataset_builder.to_pcm(np.float32([1.5, -1.5, 0.5]))
+    assert pcm[:3].tolist() == [32767, -32768, 16384]
+    assert pcm.shape == (64_000,)

@@ -1,0 +1,69 @@
+import os
+
+import numpy as np
+import pytest
+
+from mic_tf.errors import UserError
+from mic_tf.pipeline import batches, family_shards
+from mic_tf.pipeline.balance import balance
+from mic_tf.pipeline.batches import Draw
+from tests.conftest import make_note, write_dataset
+
+COUNTS = {"bass": 12, "guitar": 6, "vocal": 3}
+
+
+@pytest.fixture
+def builder(tmp_path, monkeypatch):
+    monkeypatch.setattr(family_shards, "_NOTES_PER_FILE", 4)
+    train = [make_note(f, i % 2, 40 + i) for f, n in COUNTS.items() for i in range(n)]
+    valid = [make_note(f, 5, 50) for f in COUNTS]
+    return write_dataset(tmp_path, {"train": train, "valid": valid}, shards=2)
+
+
+def streamed(builder, draws, seed=2, **changes):
+    records = batches.open_records(builder)
+    index = records.index
+    selected = index.note_split == 0
+    shards = family_shards.load(builder, index)
+    target = balance(index.counts(selected), "streams", 1.0).target
+    draw = Draw(**{"notes_per_epoch": draws, "seed": seed, **changes})
+    drawn = batches.drawn_from_families(shards, selected, target, draw)
+    dataset = batches.training_batches(records, drawn, batch_size=1).take(draws)
+    return [(w.tobytes(), int(f[0])) for w, f, _ in dataset.as_numpy_iterator()]
+
+
+def test_streams_deliver_the_target_shares_of_training_notes_only(builder):
+    family_shards.write(builder)
+    drawn = streamed(builder, 600)
+    shares = np.bincount([family for _, family in drawn], minlength=11)[[0, 3, 10]]
+    error = 3 * np.sqrt(600 * (1 / 3) * (2 / 3))
+    assert (np.abs(shares - 200) < error).all()
+    assert len(set(drawn)) == sum(COUNTS.values())
+
+
+def test_each_family_goes_through_its_notes_before_one_comes_again(builder):
+    family_shards.write(builder)
+    for family, count in zip((0, 3, 10), COUNTS.values(), strict=True):
+        notes = [note for note, f in streamed(builder, 100) if f == family]
+        assert len(set(notes[:count])) == count
+
+
+def test_order_is_a_function_of_seed_and_place(builder):
+    family_shards.write(builder)
+    whole = streamed(builder, 60)
+    assert streamed(builder, 60) == whole
+    assert streamed(builder, 60, seed=3) != whole
+    assert streamed(builder, 60, skip=25)[:35] == whole[25:]
+
+
+def test_written_again_only_when_the_records_have_changed(builder):
+    first = family_shards.write(builder)
+    stamp = [os.stat(p).st_mtime_ns for p in first.paths]
+    family_shards.write(builder)
+    again = [os.stat(p).st_mtime_ns for p in first.paths]
+    assert again == stamp
+
+
+def test_without_the_files_the_error_names_the_flag(builder):
+    with pytest.raises(UserError, match="prepare .*--family_shards"):
+        streamed(builder, 1)

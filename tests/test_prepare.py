@@ -1,0 +1,62 @@
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+def run(*flags):
+    return subprocess.run(
+        [sys.executable, "-m", "mic_tf.prepare", *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_help_answers_at_once_and_names_every_flag():
+    start = time.perf_counter()
+    done = run("--help")
+    assert time.perf_counter() - start < 1.5
+    assert done.returncode == 0
+    for flag in ("dataset", "data_dir", "source", "soundfont", "beam_options"):
+        assert f"--{flag}:" in done.stdout
+    assert "--[no]skip_bad:" in done.stdout
+
+
+def test_one_command_prepares_the_embedded_set_and_the_next_one_reuses_it(tmp_path):
+    flags = (f"--data_dir={tmp_path}", "--max_notes=24", "--num_shards=2")
+    first = run(*flags)
+    assert first.returncode == 0, first.stderr
+    assert "notes: about" in first.stderr
+    lines = first.stdout.splitlines()
+    assert lines[0].split() == ["family", "train", "valid", "test"]
+    assert lines[12].split() == ["all", "24", "3", "3"]
+    folder = tmp_path / "soundfont_notes" / "1.0.0"
+    assert lines[13] == f"prepared: {folder}"
+    assert (folder / "label_counts.json").is_file()
+    second = run(*flags)
+    assert second.returncode == 0
+    assert "is prepared already" in second.stderr
+    assert second.stdout == first.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--no_such_flag"], "no_such_flag"),
+        (["--max_notes=many"], "max_notes"),
+        (["--dataset=mnist"], "--dataset=mnist: not a known data set"),
+        (["--dataset=sample_folder", "--source=/no/such"], "--source=/no/such"),
+        (["--dataset=soundfont_notes", "--source=x"], "--source has no meaning for"),
+        (["stray"], "stray: prepare takes flags only"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_status_2(tmp_path, flags, message):
+    done = run(f"--data_dir={tmp_path}", *flags)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not done.stdout

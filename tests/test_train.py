@@ -1,0 +1,130 @@
+"""The commands together, as a person calls them."""
+
+import csv
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from mic_tf.settings import MODELS
+from mic_tf.training import trainer, workfolder
+from tests.test_settings import CONFIGS, parse
+
+ROOT = pathlib.Path(__file__).parents[1]
+COMMANDS = ("prepare", "train", "evaluate", "export", "predict")
+
+
+def call(command: str, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", f"mic_tf.{command}", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_config_trains_for_a_step(path, small_dataset, tmp_path):
+    run = parse(f"--flagfile={path}", "--epochs=1", "--batch_size=8", "--max_notes=8")
+    summary = trainer.train(run, str(tmp_path), small_dataset)
+    assert summary["steps_per_epoch"] == 1
+    model = workfolder.load_run(str(tmp_path)).model
+    assert model.name in MODELS
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+@pytest.fixture(scope="module")
+def trained(small_dataset, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    data_dir = pathlib.Path(small_dataset.data_path).parents[1]
+    flags = ["--dataset=nsynth_jsonwav", f"--data_dir={data_dir}", "--epochs=1"]
+    small = ["--n_mels=32", "--hop_length=2000", "--width=4", "--batch_size=8"]
+    done = call("train", f"--workdir={workdir}", *flags, *small)
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def test_train_evaluate_export_predict(trained, tmp_path):
+    done = call("evaluate", f"--workdir={trained}")
+    assert done.returncode == 0, done.stderr
+    assert "official split" in done.stdout
+    folder = trained / "eval" / "nsynth_jsonwav-test"
+    of_run = json.loads((folder / "metrics.json").read_text())
+
+    done = call("export", f"--workdir={trained}")
+    assert done.returncode == 0, done.stderr
+    data_dir = json.loads((trained / "config.json").read_text())["settings"]["data"]
+    done = call(
+        "evaluate",
+        f"--model={trained}/export",
+        f"--data_dir={data_dir['data_dir']}",
+        f"--out={tmp_path}/eval",
+    )
+    assert done.returncode == 0, done.stderr
+    of_export = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    assert of_export["confusion"] == of_run["confusion"]
+    assert of_export["protocol"] == of_run["protocol"] == "official"
+
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(44_100) / 44_100)
+    soundfile.write(tmp_path / "tone.flac", tone, 44_100)
+    out = tmp_path / "answers.csv"
+    done = call(
+        "predict", f"--model={trained}/export", "--format=csv", f"--out={out}", tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(out.open()))
+    assert [pathlib.Path(row["file"]).name for row in rows] == ["tone.flac"]
+    assert rows[0]["family"] in of_run["labels"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_needs_nothing_heavy_and_ends_with_status_0(command):
+    done = call(command, "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout or "python -m" in done.stdout
+    code = (
+        f"import sys, mic_tf.{command}; "
+        "heavy = {'tensorflow', 'numpy', 'tf_keras', 'matplotlib'} & set(sys.modules); "
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_unknown_flag_is_one_line_and_status_2(command):
+    done = call(command, "--no_such_flag=1")
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines() == [
+        "error: Unknown command line flag 'no_such_flag'"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        ("train", [], "--workdir: missing"),
+        ("train", ["--workdir=/tmp/x", "--dataset=nsynth"], "--dataset=nsynth: not a"),
+        (
+            "train",
+            ["--workdir=/tmp/x", "--data_dir=/nowhere"],
+            "soundfont_notes is not prepared in /nowhere; prepare it with",
+        ),
+        ("train", ["--workdir=/tmp/x", "--flagfile=/no.cfg"], "/no.cfg"),
+        ("train", ["--workdir=/tmp/x", "more"], "more: unexpected argument"),
+        ("evaluate", [], "--workdir, --model: give one of the two"),
+        ("evaluate", ["--workdir=/nowhere"], "/nowhere: no config.json"),
+        ("export", ["--workdir=/nowhere"], "/nowhere: no config.json"),
+        ("predict", ["--model=/nowhere", "x.wav"], "/nowhere"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(command, arguments, message):
+    done = call(command, *arguments)
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
