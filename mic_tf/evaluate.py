@@ -1,8 +1,8 @@
-"""Measures a model on one part of a data set.
+r"""Measures a model on one part of a data set.
 
 Usage:
   python -m mic_tf.evaluate --workdir=runs/phase4
-  python -m mic_tf.evaluate --model=runs/phase4/export \\
+  python -m mic_tf.evaluate --model=runs/phase4/export \
       --dataset=nsynth_jsonwav --data_dir=~/tensorflow_datasets --split=valid
 
 Writes metrics.json, predictions.csv, confusion.png and report.html into

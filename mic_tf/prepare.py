@@ -73,6 +73,12 @@ _NUM_SHARDS = flags.DEFINE_integer(
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Replace a set that was prepared from something else."
 )
+_FAMILY_SHARDS = flags.DEFINE_bool(
+    "family_shards",
+    False,
+    "Also write record files of one family each beside the set, for train "
+    "--balance=streams; they need its size once more.",
+)
 
 _ONLY_FOR = {
     "source": ("nsynth_jsonwav", "sample_folder", "nsynth"),
@@ -94,12 +100,14 @@ def main(arguments: list[str]) -> None:
     from mic_tf import files
     from mic_tf.datasets import catalogue
     from mic_tf.datasets.report import table
-    from mic_tf.pipeline import index
+    from mic_tf.pipeline import family_shards, index
 
     files.register_file_systems(_DATA_DIR.value)
     _prepare(name)
     builder = catalogue.load_builder(_DATASET.value, _DATA_DIR.value)
     print(table(index.load(builder)))
+    if _FAMILY_SHARDS.value:
+        family_shards.write(builder)
     print(f"prepared: {builder.data_dir}")
 
 

@@ -91,6 +91,11 @@ class DataSettings:
     exclude: str = setting(
         "", "A file of note ids to leave out, one a line, as the audit writes it."
     )
+    skip_bad: bool = setting(
+        False,
+        "Read all records first and leave out damaged ones, with a count, instead of "
+        "ending with an error.",
+    )
     balance: str = setting(
         "rejection",
         "How families are balanced in training. rejection: notes are drawn by "

@@ -1,7 +1,7 @@
-"""Trains a classifier of instrument families.
+r"""Trains a classifier of instrument families.
 
 Usage:
-  python -m mic_tf.train --flagfile=mic_tf/configs/phase4.cfg --workdir=runs/phase4 \\
+  python -m mic_tf.train --flagfile=mic_tf/configs/phase4.cfg --workdir=runs/phase4 \
       --data_dir=~/tensorflow_datasets
 
 Started again with the same work folder it goes on where it stopped. Exit status: 0

@@ -19,7 +19,7 @@ from mic_tf.pipeline.batches import Records
 from mic_tf.pipeline.splits import Partition
 from mic_tf.settings import DataSettings
 from mic_tf.training import workfolder
-from mic_tf.training.trainer import read_exclusions
+from mic_tf.training.training_data import read_exclusions
 
 OTHER_DATA = "other_data"
 OTHER_DATA_WORDS = "another data set than the one it was trained on"

@@ -1,13 +1,6 @@
-"""Batches of int16 waveforms, as tf.data graphs.
-
-The order of the notes is a pure function of (seed, epoch, pass): a run that stopped
-goes on with the very notes that would have come next. Which notes a pass takes is
-decided for all of them at once from the note index, so nothing is parsed of a record
-that is not taken.
-"""
+"""Batches of int16 waveforms from drawn or selected records."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -16,10 +9,7 @@ import tensorflow_datasets as tfds
 from mic_tf import taxonomy
 from mic_tf.errors import UserError
 from mic_tf.pipeline import index as note_index
-from mic_tf.pipeline.family_shards import FamilyShards
 from mic_tf.pipeline.index import NoteIndex
-
-_FILES_AT_ONCE = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +28,16 @@ class Records:
     audio_is_float: bool
 
 
-def open_records(builder: tfds.core.DatasetBuilder) -> Records:
-    """The records of a prepared data set with the features of TFDS's `nsynth`."""
-    index = note_index.load(builder)
+def open_records(
+    builder: tfds.core.DatasetBuilder, *, skip_bad: bool = False
+) -> Records:
+    """The records of a prepared data set with the features of TFDS's `nsynth`.
+
+    Args:
+      builder: the data set.
+      skip_bad: read all records first, and leave out damaged ones with a warning.
+    """
+    index = note_index.load(builder, skip_bad=skip_bad)
     audio = builder.info.features["audio"]
     return Records(
         index,
@@ -50,141 +47,11 @@ def open_records(builder: tfds.core.DatasetBuilder) -> Records:
 
 
 @dataclasses.dataclass(frozen=True)
-class RecordFiles:
-    """Record files and which notes are in each.
-
-    Attributes:
-      paths: full paths.
-      starts: where each file's notes begin in `rows`, int64 [files].
-      rows: rows of the note index, file after file, int64 [notes].
-    """
-
-    paths: tuple[str, ...]
-    starts: np.ndarray
-    rows: np.ndarray
-
-    @classmethod
-    def from_rows(
-        cls, paths: Sequence[str], rows: Sequence[np.ndarray]
-    ) -> "RecordFiles":
-        """From the rows in each file."""
-        starts = np.cumsum([0, *map(len, rows)])[:-1].astype(np.int64)
-        flat = np.concatenate([np.empty(0, np.int64), *rows])
-        return cls(tuple(paths), starts, flat.astype(np.int64))
-
-    @classmethod
-    def of_records(cls, records: Records) -> "RecordFiles":
-        """The data set's own files, which the index follows."""
-        rows = np.arange(len(records.index), dtype=np.int64)
-        return cls(records.paths, records.index.file_starts, rows)
-
-    def useful(self, wanted: np.ndarray) -> np.ndarray:
-        """Numbers of the files with a wanted note; `wanted` is bool [notes]."""
-        lengths = np.diff([*self.starts, len(self.rows)])
-        file_of_row = np.repeat(np.arange(len(self.paths)), lengths)
-        return np.unique(file_of_row[wanted[self.rows]])
-
-
-@dataclasses.dataclass(frozen=True)
 class Place:
     """A place in a run: the epoch, and the steps of it that are done."""
 
     epoch: int = 0
     step: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Draw:
-    """How an endless stream of notes is drawn.
-
-    Attributes:
-      notes_per_epoch: an epoch begins its own passes and is cut after so many notes.
-      seed: decides, with epoch and pass, all of the order.
-      start_epoch: the first epoch.
-      skip: notes of the first epoch to leave out; they are not parsed.
-      shuffle_buffer: records held in memory to mix their order.
-      pipeline: (number of this input pipeline, how many there are); each reads its
-        own files.
-    """
-
-    notes_per_epoch: int
-    seed: int
-    start_epoch: int = 0
-    skip: int = 0
-    shuffle_buffer: int = 1024
-    pipeline: tuple[int, int] = (0, 1)
-
-
-def drawn_records(
-    records: Records, acceptance: np.ndarray, draw: Draw
-) -> tf.data.Dataset:
-    """Notes drawn by rejection: repeated passes over the data set's own files.
-
-    A pass decides for each note whether it is taken, so no note comes twice in a
-    pass, and goes through files and notes in a new order.
-
-    Args:
-      records: the data set.
-      acceptance: probability with which a pass takes each note, float [notes]; 0 for
-        the notes of other parts.
-      draw: order and length.
-
-    Returns:
-      Pairs (serialized record, row of the note index): string and int64 scalars.
-
-    Raises:
-      UserError: fewer files than pipelines.
-    """
-    record_files = RecordFiles.of_records(records)
-    numbers = _own_files(record_files.useful(acceptance > 0), draw.pipeline)
-    stream = _PassStream(
-        record_files, numbers, acceptance, draw.seed, draw.shuffle_buffer
-    )
-    return _in_epochs(stream.passes, draw)
-
-
-def drawn_from_families(
-    shards: FamilyShards, selected: np.ndarray, target: np.ndarray, draw: Draw
-) -> tf.data.Dataset:
-    """Notes drawn family by family: only what comes out is read.
-
-    Each family has its own endless passes; which family comes next is drawn from the
-    target.
-
-    Args:
-      shards: files of one family each.
-      selected: bool [notes], the notes to draw from.
-      target: share of each family, float [families].
-      draw: order and length; `shuffle_buffer` is divided among the families.
-
-    Returns:
-      Pairs (serialized record, row of the note index): string and int64 scalars.
-    """
-    record_files = RecordFiles.from_rows(shards.paths, shards.rows)
-    families = np.flatnonzero(target > 0)
-    streams = []
-    for family in families:
-        numbers = record_files.useful(selected)
-        numbers = _own_files(numbers[shards.family[numbers] == family], draw.pipeline)
-        buffer = max(1, draw.shuffle_buffer // len(families))
-        seed = draw.seed + int(family) + 1
-        streams.append(
-            _PassStream(record_files, numbers, selected.astype(float), seed, buffer)
-        )
-    log_target = tf.math.log(tf.constant(target[families], tf.float32))[tf.newaxis]
-
-    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        def choices(block: tf.Tensor) -> tf.data.Dataset:
-            seed = tf.stack([np.int64(draw.seed + draw.pipeline[0]), epoch])
-            seed = tf.random.experimental.stateless_fold_in(seed, block)
-            chosen = tf.random.stateless_categorical(log_target, 1024, seed)
-            return tf.data.Dataset.from_tensor_slices(chosen[0])
-
-        order = tf.data.Dataset.counter().flat_map(choices)
-        passes = [stream.passes(epoch) for stream in streams]
-        return tf.data.Dataset.choose_from_datasets(passes, order)
-
-    return _in_epochs(of_epoch, draw)
 
 
 def training_batches(
@@ -216,17 +83,6 @@ def training_batches(
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 
-def _in_epochs(
-    of_epoch: Callable[[tf.Tensor], tf.data.Dataset], draw: Draw
-) -> tf.data.Dataset:
-    def cut(epoch: tf.Tensor) -> tf.data.Dataset:
-        first = epoch == draw.start_epoch
-        skipped = tf.where(first, np.int64(draw.skip), np.int64(0))
-        return of_epoch(epoch).take(draw.notes_per_epoch).skip(skipped)
-
-    return tf.data.Dataset.counter(draw.start_epoch).flat_map(cut)
-
-
 def evaluation_batches(
     records: Records,
     selected: np.ndarray,
@@ -256,6 +112,7 @@ def evaluation_batches(
     index = records.index
     wanted = tf.constant(selected)
     starts = tf.constant(index.file_starts)
+    lengths = tf.constant(index.file_notes)
     paths = tf.constant(records.paths)
     needed = [
         i
@@ -269,9 +126,11 @@ def evaluation_batches(
 
     def of_file(number: tf.Tensor) -> tf.data.Dataset:
         records_of_file = tf.data.TFRecordDataset(tf.gather(paths, number))
-        rows = tf.data.Dataset.counter(tf.gather(starts, number))
-        return tf.data.Dataset.zip((records_of_file, rows)).filter(
-            lambda _, row: tf.gather(wanted, row)
+        start = tf.gather(starts, number)
+        rows = tf.data.Dataset.range(start, start + tf.gather(lengths, number))
+        pairs = tf.data.Dataset.zip((rows, records_of_file))
+        return pairs.filter(lambda row, _: tf.gather(wanted, row)).map(
+            lambda row, record: (record, row)
         )
 
     dataset = tf.data.Dataset.from_tensor_slices(np.array(needed, np.int64))
@@ -292,79 +151,20 @@ def evaluation_batches(
     return dataset.prefetch(2).with_options(_options())
 
 
-class _PassStream:
-    """Passes over record files, each in its own order.
-
-    Args:
-      record_files: where the notes are.
-      numbers: the files that this stream reads, int [files].
-      acceptance: probability with which a pass takes each note, float [notes].
-      seed: decides, with epoch and pass, what is taken and in which order.
-      shuffle_buffer: records held in memory to mix their order.
-    """
-
-    def __init__(
-        self,
-        record_files: RecordFiles,
-        numbers: np.ndarray,
-        acceptance: np.ndarray,
-        seed: int,
-        shuffle_buffer: int,
-    ):
-        self._numbers = tf.constant(numbers, tf.int64)
-        self._paths = tf.constant(record_files.paths)
-        self._starts = tf.constant(record_files.starts)
-        self._rows = tf.constant(record_files.rows)
-        self._acceptance = tf.constant(acceptance, tf.float32)
-        self._seed = seed
-        self._shuffle_buffer = shuffle_buffer
-
-    def passes(self, epoch: tf.Tensor) -> tf.data.Dataset:
-        """Pairs (serialized record, row), pass after pass without end."""
-        numbers = tf.data.Dataset.counter()
-        return numbers.flat_map(lambda number: self.one_pass(epoch, number))
-
-    def one_pass(self, epoch: tf.Tensor, number: tf.Tensor) -> tf.data.Dataset:
-        """Pairs (serialized record, row) of one pass."""
-        fold_in = tf.random.experimental.stateless_fold_in
-        seed = fold_in(tf.stack([np.int64(self._seed), epoch]), number)
-        draws = tf.random.stateless_uniform(tf.shape(self._acceptance), seed)
-        taken = draws < self._acceptance
-        shuffled = tf.random.stateless_uniform(
-            tf.shape(self._numbers), fold_in(seed, 1)
-        )
-
-        def of_file(file: tf.Tensor) -> tf.data.Dataset:
-            serialized = tf.data.TFRecordDataset(tf.gather(self._paths, file))
-            places = tf.data.Dataset.counter(tf.gather(self._starts, file))
-            pairs = tf.data.Dataset.zip((serialized, places)).map(
-                lambda record, place: (record, tf.gather(self._rows, place))
-            )
-            return pairs.filter(lambda _, row: tf.gather(taken, row))
-
-        in_order = tf.gather(self._numbers, tf.argsort(shuffled))
-        dataset = tf.data.Dataset.from_tensor_slices(in_order).interleave(
-            of_file,
-            cycle_length=_FILES_AT_ONCE,
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-        return dataset.shuffle(
-            self._shuffle_buffer,
-            seed=tf.cast(fold_in(seed, 2)[0], tf.int64),
-            reshuffle_each_iteration=False,
-        )
-
-
-def _own_files(numbers: np.ndarray, pipeline: tuple[int, int]) -> np.ndarray:
-    """The files of one of several input pipelines."""
-    number, count = pipeline
-    if len(numbers) < count:
-        raise UserError(
-            f"{len(numbers)} record files for {count} input pipelines: each needs one; "
-            f"prepare the data set again with --num_shards={count} or more"
-        )
-    return numbers[number::count]
+def find_fault(records: Records) -> str | None:
+    """What is wrong with the records, in one line that names the file, or None."""
+    damage = note_index.damaged_file(records.paths)
+    if damage or not records.audio_is_float:
+        return damage
+    feature = {"audio": tf.io.FixedLenFeature([taxonomy.NOTE_SAMPLES], tf.float32)}
+    row = 0
+    for path in records.paths:
+        for record in tf.data.TFRecordDataset(path):
+            audio = tf.io.parse_single_example(record, feature)["audio"]
+            if not tf.reduce_all(tf.math.is_finite(audio)):
+                return f"{path}: note {records.index.ids[row]}: NaN or infinity in it"
+            row += 1
+    return None
 
 
 def _parser(records: Records, class_weight: np.ndarray | None):

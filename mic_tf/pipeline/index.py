@@ -7,10 +7,12 @@ stored beside the records (`note_index.npz`, and `label_counts.json` for people)
 made again when the record files are no longer those it was made from.
 """
 
+import contextlib
 import dataclasses
 import io
 import json
 import zipfile
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -23,7 +25,7 @@ from mic_tf.errors import UserError
 
 INDEX_FILE = "note_index.npz"
 COUNTS_FILE = "label_counts.json"
-_VERSION = 1
+_VERSION = 2
 
 _LABEL_FEATURES = {
     "id": tf.io.FixedLenFeature([], tf.string),
@@ -48,6 +50,8 @@ class NoteIndex:
       file_sizes: their sizes in bytes, int64 [files].
       file_notes: records in each, int64 [files].
       file_split: split of each file, int8 [files].
+      file_lost: records of each that could not be read, int64 [files]; not 0 only
+        where damage was to be skipped.
       ids: id of each note, str [notes].
       family: int16 [notes].
       instrument: int32 [notes].
@@ -64,6 +68,7 @@ class NoteIndex:
     file_sizes: np.ndarray
     file_notes: np.ndarray
     file_split: np.ndarray
+    file_lost: np.ndarray
     ids: np.ndarray
     family: np.ndarray
     instrument: np.ndarray
@@ -102,35 +107,51 @@ class NoteIndex:
 _TUPLES = ("families", "instruments", "sources", "split_names", "file_names")
 
 
-def load(builder: tfds.core.DatasetBuilder) -> NoteIndex:
-    """The index of a prepared data set; made when missing or out of date."""
+def load(builder: tfds.core.DatasetBuilder, *, skip_bad: bool = False) -> NoteIndex:
+    """The index of a prepared data set; made when missing or out of date.
+
+    Args:
+      builder: a prepared data set with the features of TFDS's `nsynth`.
+      skip_bad: read all records again, and leave out damaged ones with a warning.
+
+    Raises:
+      UserError: a record file is missing, damaged or of another schema.
+    """
     path = files.join(str(builder.data_path), INDEX_FILE)
-    if files.exists(path):
+    if files.exists(path) and not skip_bad:
         index = _read(path)
         if index is not None and _describes(index, builder):
             return index
         logging.info("%s is out of date; reading the labels again", path)
-    return build(builder)
+    return build(builder, skip_bad=skip_bad)
 
 
-def build(builder: tfds.core.DatasetBuilder) -> NoteIndex:
+def build(builder: tfds.core.DatasetBuilder, *, skip_bad: bool = False) -> NoteIndex:
     """Reads the labels of every record once and stores the index beside them.
 
+    An index with damage left out is not stored: whoever wants it says so each time.
     A folder that cannot be written to is no error: the index is then kept in memory.
 
     Args:
       builder: a prepared data set with the features of TFDS's `nsynth`.
+      skip_bad: leave out damaged records, with a warning that counts them.
 
     Returns:
       The index.
 
     Raises:
-      UserError: a record file is damaged or has records of another schema.
+      UserError: a record file is missing, damaged or of another schema.
     """
-    split_names, paths, file_split = _record_files(builder)
-    total = sum(builder.info.splits[name].num_examples for name in split_names)
-    columns = _read_labels(paths, total)
+    split_names, paths, file_split, lengths = _record_files(builder)
+    missing = [path for path in paths if not files.exists(path)]
+    if missing and not skip_bad:
+        raise UserError(
+            f"{missing[0]}: record file is missing ({len(missing)} of {len(paths)}); "
+            "prepare the data set again, or leave it out with --skip_bad"
+        )
+    columns = _read_labels(paths, sum(lengths), skip_bad)
     features = builder.info.features["instrument"]
+    notes = np.bincount(columns["file"], minlength=len(paths)).astype(np.int64)
     index = NoteIndex(
         families=tuple(features["family"].names),
         instruments=tuple(features["label"].names),
@@ -138,8 +159,9 @@ def build(builder: tfds.core.DatasetBuilder) -> NoteIndex:
         split_names=tuple(split_names),
         file_names=tuple(path.rsplit("/", maxsplit=1)[-1] for path in paths),
         file_sizes=np.array([_size(path) for path in paths], np.int64),
-        file_notes=np.bincount(columns["file"], minlength=len(paths)).astype(np.int64),
+        file_notes=notes,
         file_split=np.array(file_split, np.int8),
+        file_lost=np.array(lengths, np.int64) - notes,
         ids=columns["id"],
         family=columns["instrument/family"].astype(np.int16),
         instrument=columns["instrument/label"].astype(np.int32),
@@ -147,11 +169,28 @@ def build(builder: tfds.core.DatasetBuilder) -> NoteIndex:
         pitch=columns["pitch"].astype(np.int16),
         velocity=columns["velocity"].astype(np.int16),
     )
-    folder = str(builder.data_path)
-    try:
-        _write(index, folder)
-    except UserError as error:
-        logging.warning("%s; the index is kept in memory only", error)
+    return _checked(index, paths, str(builder.data_path), skip_bad)
+
+
+def _checked(
+    index: NoteIndex, paths: list[str], folder: str, skip_bad: bool
+) -> NoteIndex:
+    """Reports records that are not there; stores an index that lacks none."""
+    for path, lost in zip(paths, index.file_lost, strict=True):
+        if not lost:
+            continue
+        message = f"{path}: {lost} of its records cannot be read"
+        if not skip_bad:
+            raise UserError(
+                f"{message}; prepare the data set again, or leave them out with "
+                "--skip_bad"
+            )
+        logging.warning("%s: left out", message)
+    if not index.file_lost.any():
+        try:
+            _write(index, folder)
+        except UserError as error:
+            logging.warning("%s; the index is kept in memory only", error)
     return index
 
 
@@ -162,23 +201,19 @@ def file_paths(builder: tfds.core.DatasetBuilder, index: NoteIndex) -> list[str]
 
 def _record_files(
     builder: tfds.core.DatasetBuilder,
-) -> tuple[list[str], list[str], list[int]]:
+) -> tuple[list[str], list[str], list[int], list[int]]:
+    """Splits, paths, split of each path, and records that each should have."""
     split_names = list(builder.info.splits)
-    paths, file_split = [], []
+    paths, file_split, lengths = [], [], []
     for i, name in enumerate(split_names):
-        for path in builder.info.splits[name].filepaths:
-            paths.append(str(path))
-            file_split.append(i)
-    missing = [path for path in paths if not files.exists(path)]
-    if missing:
-        raise UserError(
-            f"{missing[0]}: record file is missing ({len(missing)} of {len(paths)}); "
-            "prepare the data set again"
-        )
-    return split_names, paths, file_split
+        split = builder.info.splits[name]
+        paths += [str(path) for path in split.filepaths]
+        file_split += [i] * len(split.filepaths)
+        lengths += split.shard_lengths
+    return split_names, paths, file_split, lengths
 
 
-def _read_labels(paths: list[str], total: int) -> dict[str, np.ndarray]:
+def _read_labels(paths: list[str], total: int, skip_bad: bool) -> dict[str, np.ndarray]:
     """Label columns of all records, ordered by file and position."""
 
     def of_file(number: tf.Tensor) -> tf.data.Dataset:
@@ -193,10 +228,13 @@ def _read_labels(paths: list[str], total: int) -> dict[str, np.ndarray]:
     dataset = tf.data.Dataset.range(len(paths)).interleave(
         of_file, cycle_length=8, num_parallel_calls=tf.data.AUTOTUNE
     )
+    batches = dataset.as_numpy_iterator()
+    if skip_bad:
+        batches = _readable_labels(paths)
     parts: dict[str, list[np.ndarray]] = {k: [] for k in (*_LABEL_FEATURES, "file")}
     try:
-        with tqdm(total=total, unit="note", desc="labels", leave=False) as bar:
-            for batch in dataset.as_numpy_iterator():
+        with tqdm(total=total, unit="note", desc="labels", disable=None) as bar:
+            for batch in batches:
                 for key, part in parts.items():
                     part.append(batch[key])
                 bar.update(len(batch["file"]))
@@ -211,23 +249,44 @@ def _read_labels(paths: list[str], total: int) -> dict[str, np.ndarray]:
     return columns
 
 
-def _damage(paths: list[str], error: tf.errors.OpError) -> str:
-    """One line that names the damaged file."""
+def _readable_labels(paths: list[str]) -> Iterator[dict[str, np.ndarray]]:
+    """Labels of the records before the first damage of each file, one by one.
+
+    TensorFlow cannot read on behind a damaged record of a file.
+    """
+    for number, path in enumerate(paths):
+        records = tf.data.TFRecordDataset(path).map(
+            lambda record: tf.io.parse_single_example(record, _LABEL_FEATURES)
+        )
+        with contextlib.suppress(tf.errors.OpError):
+            for labels in records.as_numpy_iterator():
+                columns = {key: np.array([value]) for key, value in labels.items()}
+                yield {**columns, "file": np.array([number])}
+
+
+def damaged_file(paths: Sequence[str]) -> str | None:
+    """The first file that cannot be read to its end, and why, in one line."""
     for path in paths:
         try:
             for batch in tf.data.TFRecordDataset(path).batch(32):
                 tf.io.parse_example(batch, _LABEL_FEATURES)
         except tf.errors.OpError as damage:
             return f"{path}: damaged or of another schema: {files.reason(damage)}"
-    return f"records cannot be read: {files.reason(error)}"
+    return None
+
+
+def _damage(paths: list[str], error: tf.errors.OpError) -> str:
+    found = damaged_file(paths)
+    hint = "prepare the data set again, or leave it out with --skip_bad"
+    return f"{found or 'records cannot be read: ' + files.reason(error)}; {hint}"
 
 
 def _size(path: str) -> int:
-    return tf.io.gfile.stat(path).length
+    return tf.io.gfile.stat(path).length if files.exists(path) else -1
 
 
 def _describes(index: NoteIndex, builder: tfds.core.DatasetBuilder) -> bool:
-    _, paths, _ = _record_files(builder)
+    _, paths, _, _ = _record_files(builder)
     names = tuple(path.rsplit("/", maxsplit=1)[-1] for path in paths)
     sizes = [_size(path) for path in paths]
     return names == index.file_names and sizes == index.file_sizes.tolist()

@@ -1,7 +1,6 @@
 """One run, from settings and a prepared data set to a work folder."""
 
 import contextlib
-import dataclasses
 import math
 import signal
 import time
@@ -15,39 +14,14 @@ from absl import logging
 
 from mic_tf import files
 from mic_tf.errors import UserError
-from mic_tf.pipeline import balance as balancing
-from mic_tf.pipeline import batches, family_shards, splits
+from mic_tf.pipeline import batches, draws
 from mic_tf.pipeline.batches import Place, Records
-from mic_tf.pipeline.family_shards import FamilyShards
 from mic_tf.settings import RunSettings
-from mic_tf.training import lock, workfolder
+from mic_tf.training import lock, training_data, workfolder
 from mic_tf.training import strategy as strategies
 from mic_tf.training.callbacks import HistoryFile, Progress, Saver
 from mic_tf.training.strategy import Placement
 from mic_tf.training.trainee import Trainee, compile_trainee
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingData:
-    """The notes of a run and how they are balanced.
-
-    Attributes:
-      records: the data set.
-      partition: its division.
-      balance: acceptance rates and weights.
-      shards: record files by family, for `--balance=streams`.
-      description: what `config.json` and the exported contract say of the data.
-    """
-
-    records: Records
-    partition: splits.Partition
-    balance: balancing.Balance
-    shards: FamilyShards | None
-    description: dict[str, Any]
-
-    @property
-    def train_notes(self) -> int:
-        return int(self.partition.parts["train"].sum())
 
 
 def train(
@@ -82,7 +56,7 @@ def _train(
 ) -> dict[str, Any]:
     resuming = workfolder.check_same_settings(workdir, settings)
     _set_up_chance(settings)
-    data = describe_data(settings, builder)
+    data = training_data.describe_data(settings, builder)
     labels = data.records.index.families
     if placement.is_chief and not resuming:
         workfolder.write_config(workdir, settings, labels, data.description)
@@ -114,74 +88,9 @@ def _train(
             )
     run = _Run(settings, workdir, data, placement, trainee, saver, steps)
     started = time.monotonic()
-    with _stop_on_sigterm(saver):
+    with _stop_on_sigterm(saver), _faults_of_the_data_named(data.records):
         run.fit()
     return run.finish(time.monotonic() - started)
-
-
-def describe_data(
-    settings: RunSettings, builder: tfds.core.DatasetBuilder
-) -> TrainingData:
-    """Divides and weighs the notes as the settings say, with a line for each choice."""
-    records = batches.open_records(builder)
-    partition = divide(settings, records)
-    train_part = partition.part("train")
-    counts = records.index.counts(train_part)
-    balance = balancing.balance(
-        counts, settings.data.balance, settings.data.balance_alpha
-    )
-    streams = settings.data.balance == "streams"
-    shards = family_shards.load(builder, records.index) if streams else None
-    names = records.index.families
-    absent = [name for name, n in zip(names, counts, strict=True) if not n]
-    if absent:
-        logging.info("no training notes, left out of the target: %s", ", ".join(absent))
-    logging.info(
-        "%s, %s; %d training notes, balance %s: %.2f records read for each note",
-        builder.info.full_name,
-        splits.PROTOCOL_WORDS[partition.protocol],
-        train_part.sum(),
-        settings.data.balance,
-        1.0 if streams else balance.reads_per_note,
-    )
-    data_settings = dataclasses.asdict(settings.data)
-    del data_settings["data_dir"]
-    description = {
-        "dataset": builder.info.full_name,
-        "protocol": partition.protocol,
-        "settings": data_settings,
-        "hold_out_valid": _holds_out_valid(settings),
-        "notes": {name: int(part.sum()) for name, part in partition.parts.items()},
-        "train_notes_per_family": dict(zip(names, counts.tolist(), strict=True)),
-    }
-    return TrainingData(records, partition, balance, shards, description)
-
-
-def divide(settings: RunSettings, records: Records) -> splits.Partition:
-    """The run's partition of the notes, without excluded ones."""
-    partition = splits.partition(
-        records.index, settings.data, hold_out_valid=_holds_out_valid(settings)
-    )
-    excluded = read_exclusions(settings.data.exclude)
-    return splits.excluding(partition, records.index, excluded)
-
-
-def read_exclusions(path: str) -> set[str]:
-    """Note ids of a file that leaves notes out: one a line, a comment behind a tab.
-
-    Raises:
-      UserError: there is no such file.
-    """
-    if not path:
-        return set()
-    if not files.exists(path):
-        raise UserError(f"--exclude={path}: no such file")
-    lines = files.read_text(path).splitlines()
-    return {line.split("\t")[0].strip() for line in lines} - {""}
-
-
-def _holds_out_valid(settings: RunSettings) -> bool:
-    return settings.train.select == "best"
 
 
 class _Run:
@@ -191,7 +100,7 @@ class _Run:
         self,
         settings: RunSettings,
         workdir: str,
-        data: TrainingData,
+        data: training_data.TrainingData,
         placement: Placement,
         trainee: Trainee,
         saver: Saver,
@@ -255,7 +164,7 @@ class _Run:
 
         def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
             per_pipeline = train.batch_size // context.num_input_pipelines
-            draw = batches.Draw(
+            draw = draws.Draw(
                 notes_per_epoch=self._steps * per_pipeline,
                 seed=train.seed,
                 start_epoch=place.epoch,
@@ -272,16 +181,16 @@ class _Run:
 
         return self._placement.strategy.distribute_datasets_from_function(of_worker)
 
-    def _drawn(self, draw: batches.Draw) -> tf.data.Dataset:
+    def _drawn(self, draw: draws.Draw) -> tf.data.Dataset:
         """Balanced notes, not yet parsed."""
         data = self._data
         selected = data.partition.parts["train"]
         if data.shards is not None:
-            return batches.drawn_from_families(
+            return draws.drawn_from_families(
                 data.shards, selected, data.balance.target, draw
             )
         acceptance = data.balance.acceptance[data.records.index.family]
-        return batches.drawn_records(data.records, selected * acceptance, draw)
+        return draws.drawn_records(data.records, selected * acceptance, draw)
 
     def _validation_batches(self) -> Any:
         """Validation batches and their number; none where there is nothing to see."""
@@ -368,6 +277,18 @@ def _set_up_chance(settings: RunSettings) -> None:
     keras.utils.set_random_seed(settings.train.seed + 1)
     if settings.train.deterministic:
         tf.config.experimental.enable_op_determinism()
+
+
+@contextlib.contextmanager
+def _faults_of_the_data_named(records: Records) -> Iterator[None]:
+    """Turns an error out of the input pipeline into one that names the file."""
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        fault = batches.find_fault(records)
+        if fault is None:
+            raise
+        raise UserError(f"{fault}; the last whole checkpoint stands") from error
 
 
 @contextlib.contextmanager

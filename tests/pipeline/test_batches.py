@@ -5,9 +5,10 @@ import tensorflow_datasets as tfds
 
 from mic_tf import taxonomy
 from mic_tf.errors import UserError
-from mic_tf.pipeline import batches
+from mic_tf.pipeline import batches, draws
 from mic_tf.pipeline.balance import balance
-from mic_tf.pipeline.batches import Draw, RecordFiles, Records
+from mic_tf.pipeline.batches import Records
+from mic_tf.pipeline.draws import Draw, RecordFiles
 from mic_tf.pipeline.index import NoteIndex
 
 
@@ -27,7 +28,7 @@ def stream(records, acceptance=None, class_weight=None, batch_size=4, **changes)
     if acceptance is None:
         acceptance = train_acceptance(records)
     draw = Draw(**{"notes_per_epoch": 36, "seed": 3, **changes})
-    drawn = batches.drawn_records(records, acceptance, draw)
+    drawn = draws.drawn_records(records, acceptance, draw)
     return batches.training_batches(
         records, drawn, batch_size=batch_size, class_weight=class_weight
     )
@@ -146,6 +147,7 @@ def nsynth_proportions(tmp_path_factory):
         file_sizes=np.zeros(8, np.int64),
         file_notes=np.full(8, 1000),
         file_split=np.zeros(8, np.int8),
+        file_lost=np.zeros(8, np.int64),
         ids=np.arange(8000).astype(str),
         family=family.astype(np.int16),
         instrument=np.zeros(8000, np.int32),
@@ -156,12 +158,12 @@ def nsynth_proportions(tmp_path_factory):
     return Records(index, tuple(paths), audio_is_float=False)
 
 
-def drawn_families(records, found, draws=20_000):
+def drawn_families(records, found, count=20_000):
     family = records.index.family
-    dataset = batches.drawn_records(
-        records, found.acceptance[family], Draw(notes_per_epoch=draws, seed=1)
+    dataset = draws.drawn_records(
+        records, found.acceptance[family], Draw(notes_per_epoch=count, seed=1)
     )
-    rows = dataset.map(lambda _, row: row).take(draws).batch(draws)
+    rows = dataset.map(lambda _, row: row).take(count).batch(count)
     return family[next(rows.as_numpy_iterator())]
 
 
@@ -196,7 +198,7 @@ def test_distribution_is_that_of_tensorflows_rejection_resample(nsynth_proportio
 def test_no_note_comes_twice_in_a_pass_of_rejection(nsynth_proportions):
     family = nsynth_proportions.index.family
     found = balance(np.bincount(family, minlength=11), "rejection", 1.0)
-    stream = batches._PassStream(
+    stream = draws._PassStream(
         RecordFiles.of_records(nsynth_proportions),
         np.arange(8),
         found.acceptance[family],
@@ -227,7 +229,7 @@ def test_no_audio_is_parsed_of_a_rejected_note(records, monkeypatch):
 
     monkeypatch.setattr(batches, "_to_int16", counting)
     draw = Draw(notes_per_epoch=120, seed=0)
-    dataset = batches.drawn_records(records, acceptance, draw)
+    dataset = draws.drawn_records(records, acceptance, draw)
     dataset = dataset.take(120).batch(4).map(batches._parser(records, None))
     families = [f for batch in dataset for f in batch[1].numpy()]
     assert sum(parsed) == len(families) == 120

@@ -6,7 +6,7 @@ import pytest
 from mic_tf.errors import UserError
 from mic_tf.pipeline import batches, family_shards
 from mic_tf.pipeline.balance import balance
-from mic_tf.pipeline.batches import Draw
+from mic_tf.pipeline.draws import Draw
 from tests.conftest import make_note, write_dataset
 
 COUNTS = {"bass": 12, "guitar": 6, "vocal": 3}
@@ -20,15 +20,15 @@ def builder(tmp_path, monkeypatch):
     return write_dataset(tmp_path, {"train": train, "valid": valid}, shards=2)
 
 
-def streamed(builder, draws, seed=2, **changes):
+def streamed(builder, count, seed=2, **changes):
     records = batches.open_records(builder)
     index = records.index
     selected = index.note_split == 0
     shards = family_shards.load(builder, index)
     target = balance(index.counts(selected), "streams", 1.0).target
-    draw = Draw(**{"notes_per_epoch": draws, "seed": seed, **changes})
-    drawn = batches.drawn_from_families(shards, selected, target, draw)
-    dataset = batches.training_batches(records, drawn, batch_size=1).take(draws)
+    draw = Draw(**{"notes_per_epoch": count, "seed": seed, **changes})
+    drawn = draws.drawn_from_families(shards, selected, target, draw)
+    dataset = batches.training_batches(records, drawn, batch_size=1).take(count)
     return [(w.tobytes(), int(f[0])) for w, f, _ in dataset.as_numpy_iterator()]
 
 

@@ -1,5 +1,8 @@
+import os
+
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mic_tf.errors import UserError
@@ -32,7 +35,7 @@ def test_index_has_the_labels_of_every_record_in_file_order(builder):
 
 def test_stored_index_is_used_until_the_files_change(builder, monkeypatch):
     first = note_index.load(builder)
-    monkeypatch.setattr(note_index, "build", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr(note_index, "build", lambda *_, **__: pytest.fail("read again"))
     again = note_index.load(builder)
     assert again.ids.tolist() == first.ids.tolist()
     assert again.families == first.families
@@ -54,10 +57,48 @@ def test_damaged_record_file_is_named(builder):
 
 def test_missing_record_file_is_named(builder, tmp_path):
     path = note_index.file_paths(builder, note_index.load(builder))[0]
-    import os
-
     os.remove(path)
     with pytest.raises(UserError, match="record file is missing"):
+        note_index.load(builder)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "missing"])
+def test_damage_is_left_out_and_counted_only_when_asked_for(builder, damage, caplog):
+    whole = note_index.load(builder)
+    path = note_index.file_paths(builder, whole)[0]
+    _damage(path, damage)
+    with pytest.raises(UserError, match=path):
+        note_index.build(builder)
+    rest = note_index.load(builder, skip_bad=True)
+    assert set(rest.ids) < set(whole.ids)
+    assert rest.file_lost.tolist()[1:] == [0] * (len(rest.file_lost) - 1)
+    assert len(rest) + rest.file_lost.sum() == len(whole)
+    assert any(path in message for message in caplog.messages)
+    with pytest.raises(UserError, match=path):
+        note_index.build(builder)
+
+
+def _damage(path, kind):
+    size = os.path.getsize(path)
+    with open(path, "r+b") as file:
+        if kind == "truncated":
+            file.truncate(size - 1000)
+        elif kind == "flipped":
+            file.seek(size // 2)
+            byte = file.read(1)
+            file.seek(size // 2)
+            file.write(bytes([byte[0] ^ 1]))
+        else:
+            file.truncate(0)
+    if kind == "missing":
+        os.remove(path)
+
+
+def test_record_of_another_schema_is_named(builder):
+    path = note_index.file_paths(builder, note_index.load(builder))[0]
+    with tf.io.TFRecordWriter(path) as writer:
+        writer.write(tf.train.Example().SerializeToString())
+    with pytest.raises(UserError, match=f"{path}: damaged or of another schema"):
         note_index.load(builder)
 
 

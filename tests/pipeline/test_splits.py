@@ -26,6 +26,7 @@ def synthetic_index(instruments_per_family=7, notes_per_instrument=20) -> NoteIn
         file_sizes=np.array([1, 1]),
         file_notes=np.array([notes - valid, valid]),
         file_split=np.array([0, 1], np.int8),
+        file_lost=np.array([0, 0]),
         ids=np.array([f"note-{i}" for i in range(notes)]),
         family=family.astype(np.int16),
         instrument=instrument.astype(np.int32),

@@ -1,0 +1,1 @@
+"""Files from people: found, read, resampled, cut into windows."""

@@ -1,0 +1,147 @@
+"""Waveforms in memory: checked, brought to 16 kHz, cut into windows."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import soxr
+
+from mic_tf.errors import UserError
+from mic_tf.taxonomy import MIN_SAMPLES, NOTE_SAMPLES, SAMPLE_RATE
+
+MIN_RATE, MAX_RATE = 8_000, 192_000
+MAX_CHANNELS = 8
+MAX_AMPLITUDE = 2.0**31
+"""Float files in integer units are as loud as this; more overflows a spectrum."""
+
+
+def windows(
+    waveform: np.ndarray, sample_rate: float, hop_samples: int = NOTE_SAMPLES
+) -> Iterator[tuple[float, np.ndarray]]:
+    """The windows of a waveform in memory, as `reading.windows` gives them for a file.
+
+    Args:
+      waveform: [samples] or [samples, channels]; float in about [-1, 1], or integers
+        (8 bits unsigned, 16 or 32 bits signed) that use their full range.
+      sample_rate: in Hz.
+      hop_samples: distance between windows, at most a window's length.
+
+    Raises:
+      UserError: the shape, dtype, rate or a sample is not accepted, or the sound is
+        shorter than 50 ms.
+    """
+    check_rate("waveform", sample_rate)
+    if waveform.ndim not in (1, 2) or not 1 <= waveform[:1].size <= MAX_CHANNELS:
+        raise UserError(
+            f"waveform: shape {list(waveform.shape)}; [samples] or [samples, channels] "
+            f"of 1 to {MAX_CHANNELS} channels expected"
+        )
+    samples = as_float(waveform)
+    check_samples("waveform", samples)
+    mono = samples.reshape(len(samples), -1).mean(axis=1, dtype=np.float32)
+    return timed("waveform", cut(resampled([mono], sample_rate), hop_samples))
+
+
+def cut(
+    blocks: Iterable[np.ndarray], hop_samples: int = NOTE_SAMPLES
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Cuts a stream of blocks into windows of 64,000 samples, the last at the end.
+
+    Args:
+      blocks: consecutive pieces of one waveform, of any lengths.
+      hop_samples: distance between windows, 1 to 64,000 samples.
+
+    Yields:
+      First sample and waveform; a waveform of up to 64,000 samples is one window.
+    """
+    if not 0 < hop_samples <= NOTE_SAMPLES:
+        raise UserError(f"hop of {hop_samples} samples; 1 to {NOTE_SAMPLES} expected")
+    held, start = np.empty(0, np.float32), 0
+    for block in blocks:
+        held = np.concatenate([held, block])
+        while held.size >= NOTE_SAMPLES + hop_samples:
+            yield start, held[:NOTE_SAMPLES].copy()
+            held, start = held[hop_samples:], start + hop_samples
+    yield start, held[:NOTE_SAMPLES].copy()
+    if held.size > NOTE_SAMPLES:
+        yield start + held.size - NOTE_SAMPLES, held[-NOTE_SAMPLES:].copy()
+
+
+def timed(
+    name: str, cut_windows: Iterable[tuple[int, np.ndarray]]
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Starts in seconds instead of samples; refuses a sound shorter than 50 ms."""
+    for start, waveform in cut_windows:
+        if waveform.size < MIN_SAMPLES:
+            raise UserError(
+                f"{name}: {1000 * waveform.size / SAMPLE_RATE:.3g} ms long "
+                f"({waveform.size} samples at 16 kHz); at least "
+                f"{1000 * MIN_SAMPLES / SAMPLE_RATE:.0f} ms expected"
+            )
+        yield start / SAMPLE_RATE, waveform
+
+
+def resampled(blocks: Iterable[np.ndarray], rate: float) -> Iterator[np.ndarray]:
+    """Brings a stream of float32 mono blocks from a rate in Hz to 16 kHz."""
+    if rate == SAMPLE_RATE:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        out = stream.resample_chunk(block)
+        if out.size:
+            yield out
+    rest = stream.resample_chunk(np.empty(0, np.float32), last=True)
+    if rest.size:
+        yield rest
+
+
+def as_float(waveform: np.ndarray) -> np.ndarray:
+    """Samples as float32 in about [-1, 1], whatever integers or floats they were.
+
+    Raises:
+      UserError: a dtype that is not accepted.
+    """
+    if np.issubdtype(waveform.dtype, np.floating):
+        # Doubles beyond float32 become infinite and are refused as such.
+        with np.errstate(over="ignore"):
+            return waveform.astype(np.float32)
+    if waveform.dtype == np.uint8:
+        return waveform.astype(np.float32) / 128.0 - 1.0
+    if waveform.dtype in (np.int16, np.int32):
+        return waveform.astype(np.float32) / -float(np.iinfo(waveform.dtype).min)
+    raise UserError(
+        f"waveform: dtype {waveform.dtype}; float, int16, int32 or uint8 expected"
+    )
+
+
+def check_rate(name: str, rate: float) -> None:
+    """Refuses a sample rate outside 8 to 192 kHz.
+
+    Raises:
+      UserError: with the name of what has that rate.
+    """
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise UserError(
+            f"{name}: sample rate {rate} Hz; {MIN_RATE} to {MAX_RATE} Hz expected"
+        )
+
+
+def check_samples(name: str, samples: np.ndarray, first: int = 0) -> None:
+    """Refuses samples that are not finite or absurdly large.
+
+    Args:
+      name: of the file, for the message.
+      samples: [samples] or [samples, channels] float.
+      first: index of the first sample within the file.
+
+    Raises:
+      UserError: with the first such value and its place.
+    """
+    # NaN compares false, so one comparison finds all three faults.
+    wrong = ~(np.abs(samples) <= MAX_AMPLITUDE)
+    if wrong.any():
+        place = tuple(np.argwhere(wrong)[0])
+        raise UserError(
+            f"{name}: sample {first + place[0]} is {samples[place]:g}; "
+            "finite numbers between -1 and 1 expected"
+        )

@@ -1,0 +1,61 @@
+"""Exports the trained model of a work folder for use by other programs.
+
+  python -m mic_tf.export --workdir=runs/phase4 [--out=DIR]
+
+Writes a SavedModel (waveform in, families out; needs TensorFlow alone), TFLite files
+(`--tflite=float32,float16,int8`), the labels and `contract.json`, by default into the
+work folder's `export`.
+"""
+
+from absl import flags
+
+from mic_tf import command
+from mic_tf.errors import UserError
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("workdir", "", "Work folder of the run.")
+    flags.DEFINE_string("out", "", "Folder of the export; default: WORKDIR/export.")
+    flags.DEFINE_list(
+        "tflite",
+        ["float32"],
+        "TFLite files to write beside the SavedModel: any of float32, float16, int8, "
+        "comma-separated; empty: none. int8 reads notes of the training split.",
+    )
+    flags.DEFINE_string(
+        "data_dir", "", "Folder of the prepared data sets for int8; default: the run's."
+    )
+
+
+def main(arguments: list[str]) -> None:
+    if arguments:
+        raise UserError(f"{arguments[0]}: unexpected argument; flags begin with --")
+    workdir = flags.FLAGS.workdir
+    if not workdir:
+        raise UserError("--workdir: missing; give the work folder of a trained run")
+
+    kinds = flags.FLAGS.tflite
+    unknown = sorted(set(kinds) - {"float32", "float16", "int8"})
+    if unknown:
+        raise UserError(f"--tflite={unknown[0]}: float32, float16 or int8 expected")
+
+    from mic_tf import files
+    from mic_tf.serving import exporter
+    from mic_tf.training import workfolder
+
+    data_dir = flags.FLAGS.data_dir
+    out = flags.FLAGS.out or files.join(workdir, workfolder.EXPORT)
+    files.register_file_systems(workdir, out, data_dir)
+    run = workfolder.load_run(workdir.rstrip("/"))
+    notes = exporter.representative_notes(run, data_dir) if "int8" in kinds else []
+    exporter.export(run, out, tflite_kinds=kinds, notes=notes)
+    print(f"exported to {out}")
+
+
+def cli() -> None:
+    define_flags()
+    command.run(main)
+
+
+if __name__ == "__main__":
+    cli()

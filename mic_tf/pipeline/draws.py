@@ -1,0 +1,240 @@
+"""Endless streams of records, drawn so that families come in the wanted shares.
+
+The order of the notes is a pure function of (seed, epoch, pass): a run that stopped
+goes on with the very notes that would have come next. Which notes a pass takes is
+decided for all of them at once from the note index, so nothing is parsed of a record
+that is not taken.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from mic_tf.errors import UserError
+from mic_tf.pipeline.batches import Records
+from mic_tf.pipeline.family_shards import FamilyShards
+
+_FILES_AT_ONCE = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """How an endless stream of notes is drawn.
+
+    Attributes:
+      notes_per_epoch: an epoch begins its own passes and is cut after so many notes.
+      seed: decides, with epoch and pass, all of the order.
+      start_epoch: the first epoch.
+      skip: notes of the first epoch to leave out; they are not parsed.
+      shuffle_buffer: records held in memory to mix their order.
+      pipeline: (number of this input pipeline, how many there are); each reads its
+        own files.
+    """
+
+    notes_per_epoch: int
+    seed: int
+    start_epoch: int = 0
+    skip: int = 0
+    shuffle_buffer: int = 1024
+    pipeline: tuple[int, int] = (0, 1)
+
+
+def drawn_records(
+    records: Records, acceptance: np.ndarray, draw: Draw
+) -> tf.data.Dataset:
+    """Notes drawn by rejection: repeated passes over the data set's own files.
+
+    A pass decides for each note whether it is taken, so no note comes twice in a
+    pass, and goes through files and notes in a new order.
+
+    Args:
+      records: the data set.
+      acceptance: probability with which a pass takes each note, float [notes]; 0 for
+        the notes of other parts.
+      draw: order and length.
+
+    Returns:
+      Pairs (serialized record, row of the note index): string and int64 scalars.
+
+    Raises:
+      UserError: fewer files than pipelines.
+    """
+    record_files = RecordFiles.of_records(records)
+    numbers = _own_files(record_files.useful(acceptance > 0), draw.pipeline)
+    stream = _PassStream(
+        record_files, numbers, acceptance, draw.seed, draw.shuffle_buffer
+    )
+    return _in_epochs(stream.passes, draw)
+
+
+def drawn_from_families(
+    shards: FamilyShards, selected: np.ndarray, target: np.ndarray, draw: Draw
+) -> tf.data.Dataset:
+    """Notes drawn family by family: only what comes out is read.
+
+    Each family has its own endless passes; which family comes next is drawn from the
+    target.
+
+    Args:
+      shards: files of one family each.
+      selected: bool [notes], the notes to draw from.
+      target: share of each family, float [families].
+      draw: order and length; `shuffle_buffer` is divided among the families.
+
+    Returns:
+      Pairs (serialized record, row of the note index): string and int64 scalars.
+    """
+    record_files = RecordFiles.from_rows(shards.paths, shards.rows)
+    families = np.flatnonzero(target > 0)
+    streams = []
+    for family in families:
+        numbers = record_files.useful(selected)
+        numbers = _own_files(numbers[shards.family[numbers] == family], draw.pipeline)
+        buffer = max(1, draw.shuffle_buffer // len(families))
+        seed = draw.seed + int(family) + 1
+        streams.append(
+            _PassStream(record_files, numbers, selected.astype(float), seed, buffer)
+        )
+    log_target = tf.math.log(tf.constant(target[families], tf.float32))[tf.newaxis]
+
+    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        def choices(block: tf.Tensor) -> tf.data.Dataset:
+            seed = tf.stack([np.int64(draw.seed + draw.pipeline[0]), epoch])
+            seed = tf.random.experimental.stateless_fold_in(seed, block)
+            chosen = tf.random.stateless_categorical(log_target, 1024, seed)
+            return tf.data.Dataset.from_tensor_slices(chosen[0])
+
+        order = tf.data.Dataset.counter().flat_map(choices)
+        passes = [stream.passes(epoch) for stream in streams]
+        return tf.data.Dataset.choose_from_datasets(passes, order)
+
+    return _in_epochs(of_epoch, draw)
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordFiles:
+    """Record files and which notes are in each.
+
+    Attributes:
+      paths: full paths.
+      starts: where each file's notes begin in `rows`, int64 [files].
+      lengths: how many notes of each are read, int64 [files].
+      rows: rows of the note index, file after file, int64 [notes].
+    """
+
+    paths: tuple[str, ...]
+    starts: np.ndarray
+    lengths: np.ndarray
+    rows: np.ndarray
+
+    @classmethod
+    def from_rows(
+        cls, paths: Sequence[str], rows: Sequence[np.ndarray]
+    ) -> "RecordFiles":
+        """From the rows in each file."""
+        lengths = np.array([len(r) for r in rows], np.int64)
+        flat = np.concatenate([np.empty(0, np.int64), *rows])
+        return cls(tuple(paths), np.cumsum(lengths) - lengths, lengths, flat)
+
+    @classmethod
+    def of_records(cls, records: Records) -> "RecordFiles":
+        """The data set's own files, which the index follows."""
+        index = records.index
+        rows = np.arange(len(index), dtype=np.int64)
+        return cls(records.paths, index.file_starts, index.file_notes, rows)
+
+    def useful(self, wanted: np.ndarray) -> np.ndarray:
+        """Numbers of the files with a wanted note; `wanted` is bool [notes]."""
+        file_of_row = np.repeat(np.arange(len(self.paths)), self.lengths)
+        return np.unique(file_of_row[wanted[self.rows]])
+
+
+class _PassStream:
+    """Passes over record files, each in its own order.
+
+    Args:
+      record_files: where the notes are.
+      numbers: the files that this stream reads, int [files].
+      acceptance: probability with which a pass takes each note, float [notes].
+      seed: decides, with epoch and pass, what is taken and in which order.
+      shuffle_buffer: records held in memory to mix their order.
+    """
+
+    def __init__(
+        self,
+        record_files: RecordFiles,
+        numbers: np.ndarray,
+        acceptance: np.ndarray,
+        seed: int,
+        shuffle_buffer: int,
+    ):
+        self._numbers = tf.constant(numbers, tf.int64)
+        self._paths = tf.constant(record_files.paths)
+        self._starts = tf.constant(record_files.starts)
+        self._lengths = tf.constant(record_files.lengths)
+        self._rows = tf.constant(record_files.rows)
+        self._acceptance = tf.constant(acceptance, tf.float32)
+        self._seed = seed
+        self._shuffle_buffer = shuffle_buffer
+
+    def passes(self, epoch: tf.Tensor) -> tf.data.Dataset:
+        """Pairs (serialized record, row), pass after pass without end."""
+        numbers = tf.data.Dataset.counter()
+        return numbers.flat_map(lambda number: self.one_pass(epoch, number))
+
+    def one_pass(self, epoch: tf.Tensor, number: tf.Tensor) -> tf.data.Dataset:
+        """Pairs (serialized record, row) of one pass."""
+        fold_in = tf.random.experimental.stateless_fold_in
+        seed = fold_in(tf.stack([np.int64(self._seed), epoch]), number)
+        draws = tf.random.stateless_uniform(tf.shape(self._acceptance), seed)
+        taken = draws < self._acceptance
+        shuffled = tf.random.stateless_uniform(
+            tf.shape(self._numbers), fold_in(seed, 1)
+        )
+
+        def of_file(file: tf.Tensor) -> tf.data.Dataset:
+            serialized = tf.data.TFRecordDataset(tf.gather(self._paths, file))
+            start = tf.gather(self._starts, file)
+            # The end is known, so what lies behind it, damaged perhaps, is not read.
+            places = tf.data.Dataset.range(start, start + self._lengths[file])
+            pairs = tf.data.Dataset.zip((places, serialized)).map(
+                lambda place, record: (record, tf.gather(self._rows, place))
+            )
+            return pairs.filter(lambda _, row: tf.gather(taken, row))
+
+        in_order = tf.gather(self._numbers, tf.argsort(shuffled))
+        dataset = tf.data.Dataset.from_tensor_slices(in_order).interleave(
+            of_file,
+            cycle_length=_FILES_AT_ONCE,
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        return dataset.shuffle(
+            self._shuffle_buffer,
+            seed=tf.cast(fold_in(seed, 2)[0], tf.int64),
+            reshuffle_each_iteration=False,
+        )
+
+
+def _in_epochs(
+    of_epoch: Callable[[tf.Tensor], tf.data.Dataset], draw: Draw
+) -> tf.data.Dataset:
+    def cut(epoch: tf.Tensor) -> tf.data.Dataset:
+        first = epoch == draw.start_epoch
+        skipped = tf.where(first, np.int64(draw.skip), np.int64(0))
+        return of_epoch(epoch).take(draw.notes_per_epoch).skip(skipped)
+
+    return tf.data.Dataset.counter(draw.start_epoch).flat_map(cut)
+
+
+def _own_files(numbers: np.ndarray, pipeline: tuple[int, int]) -> np.ndarray:
+    """The files of one of several input pipelines."""
+    number, count = pipeline
+    if len(numbers) < count:
+        raise UserError(
+            f"{len(numbers)} record files for {count} input pipelines: each needs one; "
+            f"prepare the data set again with --num_shards={count} or more"
+        )
+    return numbers[number::count]

@@ -1,0 +1,135 @@
+"""Says which instrument family is in audio files.
+
+  python -m mic_tf.predict --model=runs/phase4 note.flac recordings/ 'takes/*.mp3'
+
+Files of any format, rate and length; folders are searched; `-` stands for a list of
+files on standard input. One line a file; a file that cannot be answered gets a line
+that says why. Exit status 2 if there was one.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+
+from absl import flags
+
+from mic_tf import command
+from mic_tf.errors import UserError
+
+_FORMATS = ("table", "csv", "json", "audacity")
+
+
+def define_flags() -> None:
+    flags.DEFINE_string(
+        "model", "", "Folder of an exported model, or its work folder; default: ours."
+    )
+    flags.DEFINE_enum(
+        "format",
+        "table",
+        _FORMATS,
+        "Layout of the result; audacity is a label track, with --timeline.",
+    )
+    flags.DEFINE_string("out", "", "File for the result; default: standard output.")
+    flags.DEFINE_integer(
+        "batch_size", 32, "Windows of 4 s classified at once.", lower_bound=1
+    )
+    flags.DEFINE_float(
+        "min_probability",
+        0.0,
+        "Answers less probable than this are called unsure.",
+        lower_bound=0.0,
+        upper_bound=1.0,
+    )
+    flags.DEFINE_bool(
+        "resume", False, "Keep the answers that --out has, and answer what is missing."
+    )
+    flags.DEFINE_integer(
+        "neighbours",
+        0,
+        "Name so many files that sound most like each file, instead of its family.",
+        lower_bound=0,
+    )
+    flags.DEFINE_bool(
+        "timeline", False, "Say what is heard from when to when instead of one answer."
+    )
+    flags.DEFINE_float(
+        "hop",
+        4.0,
+        "Seconds between the windows of a timeline.",
+        lower_bound=0.1,
+        upper_bound=4.0,
+    )
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments:
+        raise UserError("no files; give audio files, folders or patterns")
+    flag = flags.FLAGS
+    model = flag.model or _bundled_model()
+    if "://" not in model and not os.path.exists(model):
+        raise UserError(f"{model}: no such file or folder; an exported model expected")
+    _check_combination(flag)
+
+    from mic_tf import files
+    from mic_tf.audio.finding import find_audio
+    from mic_tf.serving import prediction
+    from mic_tf.serving.classifier import Classifier
+
+    files.register_file_systems(model, flag.out)
+    options = prediction.Options(
+        layout=flag.format,
+        out=flag.out,
+        batch_size=flag.batch_size,
+        min_probability=flag.min_probability,
+        hop_seconds=flag.hop,
+        resume=flag.resume,
+        neighbours=flag.neighbours,
+    )
+    paths = list(find_audio(_with_standard_input(arguments)))
+    classifier = Classifier.load(model)
+    run = prediction.predict
+    if flag.timeline:
+        run = prediction.predict_timelines
+    elif flag.neighbours:
+        run = prediction.predict_neighbours
+    wrong = run(classifier, paths, options)
+    return command.EXIT_USER_ERROR if wrong else command.EXIT_OK
+
+
+def _check_combination(flag: flags.FlagValues) -> None:
+    """Refuses flags that say nothing together."""
+    if flag.timeline and flag.neighbours:
+        raise UserError("--timeline, --neighbours: give one of the two")
+    if flag.format == "audacity" and not flag.timeline:
+        raise UserError("--format=audacity: needs --timeline")
+    if flag.resume and (flag.timeline or flag.neighbours or not flag.out):
+        raise UserError("--resume: needs --out, without --timeline or --neighbours")
+
+
+def _with_standard_input(arguments: list[str]) -> Iterator[str]:
+    """The arguments, with the lines of standard input in place of `-`."""
+    for argument in arguments:
+        if argument != "-":
+            yield argument
+            continue
+        for line in sys.stdin:
+            if line.strip():
+                yield line.rstrip("\n")
+
+
+def _bundled_model() -> str:
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pretrained")
+    if not os.path.isdir(path):
+        raise UserError(
+            "--model: missing; give the folder of an exported model or of a run"
+        )
+    return path
+
+
+def cli() -> None:
+    define_flags()
+    command.run(main)
+
+
+if __name__ == "__main__":
+    cli()

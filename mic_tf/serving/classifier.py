@@ -1,0 +1,272 @@
+"""Answers for sounds, in three lines of Python.
+
+from mic_tf import Classifier
+classifier = Classifier.load("runs/phase4")
+print(classifier("note.flac").family)
+"""
+
+import collections
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from mic_tf.audio import reading, waveforms
+from mic_tf.errors import UserError
+from mic_tf.serving import contract as contracts
+from mic_tf.serving import models
+from mic_tf.taxonomy import NOTE_SAMPLES, SAMPLE_RATE
+
+SILENCE = "silence"
+SILENCE_PEAK = 1e-3
+"""A sound that nowhere exceeds this amplitude, -60 dB of full scale, is silence."""
+
+Sound = str | os.PathLike | np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What a classifier says of one sound.
+
+    Attributes:
+      family: the most probable family, or `silence`.
+      probability: of that family.
+      probabilities: of every family, in the order of the labels; 0 for silence.
+      embedding: float32 [d], the mean over the windows of the sound.
+    """
+
+    family: str
+    probability: float
+    probabilities: dict[str, float]
+    embedding: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """What a classifier says of one window of a recording.
+
+    Attributes:
+      start: in seconds.
+      end: in seconds, at most 4 later.
+      family: the most probable family, or `silence`.
+      probability: of that family.
+    """
+
+    start: float
+    end: float
+    family: str
+    probability: float
+
+
+class Classifier:
+    """An exported model and what its contract says.
+
+    Attributes:
+      labels: family names, in the order of the probabilities.
+      contract: all that the model's `contract.json` says.
+    """
+
+    def __init__(self, contract: contracts.Contract, infer: models.Infer):
+        """See `load`.
+
+        Args:
+          contract: of the model.
+          infer: the model, as `models.open_model` gives it.
+        """
+        self.contract = contract
+        self.labels = contract.labels
+        self._infer = infer
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Classifier":
+        """Opens an exported model, after checking its contract and its ops.
+
+        Args:
+          path: folder of an export, the work folder that it is in, or the SavedModel
+            or TFLite file in it.
+
+        Raises:
+          UserError: there is no whole export, or one that this program refuses.
+        """
+        return cls(*models.open_model(os.fspath(path)))
+
+    def __call__(self, sound: Sound, sample_rate: float | None = None) -> Answer:
+        """The answer for one sound.
+
+        Args:
+          sound: an audio file, or a waveform, [samples] or [samples, channels]: float
+            in [-1, 1] or integers of their full range.
+          sample_rate: of the waveform in Hz; none for a file, which says it itself.
+
+        Raises:
+          UserError: the sound cannot be read, is shorter than 50 ms, holds NaN, or
+            is a waveform without its rate.
+        """
+        sounds = [_Sound(_windows(sound, sample_rate))]
+        answer = next(iter(self._answers(sounds, batch_size=32)))
+        if isinstance(answer, UserError):
+            raise answer
+        return answer
+
+    def classify_files(
+        self, paths: Iterable[str | os.PathLike], batch_size: int = 32
+    ) -> Iterator[tuple[str, Answer | UserError]]:
+        """Answers for many files, in their order, as they come.
+
+        Args:
+          paths: audio files.
+          batch_size: windows of 4 s classified at once, over the files' borders.
+
+        Yields:
+          Each path with its answer, or with what is wrong with the file.
+        """
+        names = collections.deque()
+
+        def sounds() -> Iterator[_Sound]:
+            for path in paths:
+                names.append(os.fspath(path))
+                yield _Sound(reading.windows(path))
+
+        for answer in self._answers(sounds(), batch_size):
+            yield names.popleft(), answer
+
+    def classify_windows(
+        self, windows: Iterable[tuple[float, np.ndarray]], batch_size: int = 32
+    ) -> Iterator[Window]:
+        """Answers for single windows, as they come.
+
+        Args:
+          windows: start in seconds and waveform of each, as `reading.windows` gives
+            them.
+          batch_size: windows classified at once.
+
+        Raises:
+          UserError: as `windows` does, after the answers for those before.
+        """
+        source = _Sound(windows)
+        starts = collections.deque()
+
+        def single() -> Iterator[_Sound]:
+            for start, waveform in source.windows():
+                starts.append((start, start + waveform.size / SAMPLE_RATE))
+                yield _Sound([(start, waveform)])
+
+        for answer in self._answers(single(), batch_size):
+            yield Window(*starts.popleft(), answer.family, answer.probability)
+        if source.error:
+            raise source.error
+
+    def embed(self, sounds: Iterable[str | os.PathLike]) -> np.ndarray:
+        """The embeddings of audio files, float32 [files, d].
+
+        Raises:
+          UserError: the first file that cannot be answered.
+        """
+        rows = []
+        for _, answer in self.classify_files(sounds):
+            if isinstance(answer, UserError):
+                raise answer
+            rows.append(answer.embedding)
+        empty = np.zeros([0, self.contract.embedding_width], np.float32)
+        return np.stack(rows) if rows else empty
+
+    def _answers(
+        self, sounds: Iterable["_Sound"], batch_size: int
+    ) -> Iterator[Answer | UserError]:
+        unfinished: collections.deque[_Sound] = collections.deque()
+        pending: list[tuple[_Sound, np.ndarray]] = []
+        for sound in sounds:
+            unfinished.append(sound)
+            for _, waveform in sound.windows():
+                pending.append((sound, waveform))
+                if len(pending) == batch_size:
+                    self._classify(pending)
+                    pending.clear()
+            while unfinished and unfinished[0].is_done():
+                yield self._answer(unfinished.popleft())
+        self._classify(pending)
+        for sound in unfinished:
+            yield self._answer(sound)
+
+    def _classify(self, pending: Sequence[tuple["_Sound", np.ndarray]]) -> None:
+        """Runs the model on a batch of windows and adds each to its sound."""
+        if not pending:
+            return
+        batch = np.zeros([len(pending), NOTE_SAMPLES], np.float32)
+        for row, (_, waveform) in zip(batch, pending, strict=True):
+            row[: waveform.size] = waveform
+        rows = zip(pending, *self._infer(batch), strict=True)
+        for (sound, _), probabilities, embedding in rows:
+            sound.add(probabilities, embedding)
+
+    def _answer(self, sound: "_Sound") -> Answer | UserError:
+        if sound.error:
+            return sound.error
+        probabilities = sound.probabilities / sound.classified
+        embedding = (sound.embedding / sound.classified).astype(np.float32)
+        best = int(np.argmax(probabilities))
+        family, probability = self.labels[best], float(probabilities[best])
+        if sound.peak <= SILENCE_PEAK:
+            family, probability, probabilities = SILENCE, 1.0, 0 * probabilities
+        named = zip(self.labels, map(float, probabilities), strict=True)
+        return Answer(family, probability, dict(named), embedding)
+
+
+class _Sound:
+    """One sound on its way through the batches.
+
+    Attributes:
+      error: what went wrong, if anything did.
+      peak: largest amplitude met.
+      classified: windows classified so far.
+      probabilities: their sum.
+      embedding: their sum.
+    """
+
+    def __init__(self, windows: Iterable[tuple[float, np.ndarray]]):
+        self.error: UserError | None = None
+        self.peak = 0.0
+        self.classified = 0
+        self.probabilities: Any = 0.0
+        self.embedding: Any = 0.0
+        self._windows = windows
+        self._read = 0
+        self._ended = False
+
+    def windows(self) -> Iterator[tuple[float, np.ndarray]]:
+        """The windows; a fault ends them and becomes the sound's error."""
+        try:
+            for start, waveform in self._windows:
+                self._read += 1
+                self.peak = max(self.peak, float(np.abs(waveform).max()))
+                yield start, waveform
+        except UserError as error:
+            self.error = error
+        self._ended = True
+
+    def add(self, probabilities: np.ndarray, embedding: np.ndarray) -> None:
+        self.classified += 1
+        self.probabilities = self.probabilities + probabilities.astype(np.float64)
+        self.embedding = self.embedding + embedding.astype(np.float64)
+
+    def is_done(self) -> bool:
+        return self._ended and (self.error is not None or self.classified == self._read)
+
+
+def _windows(
+    sound: Sound, sample_rate: float | None
+) -> Iterator[tuple[float, np.ndarray]]:
+    """The windows of a file or of a waveform with its rate."""
+    if isinstance(sound, str | os.PathLike):
+        if sample_rate is not None:
+            raise UserError(
+                f"{sound}: a file says its own sample rate; {sample_rate} is not needed"
+            )
+        return reading.windows(sound)
+    if sample_rate is None:
+        raise UserError(
+            "waveform without a sample rate: classifier(waveform, sample_rate) expected"
+        )
+    return waveforms.windows(np.asarray(sound), sample_rate)

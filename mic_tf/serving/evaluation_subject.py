@@ -1,0 +1,32 @@
+"""An exported model as something that can be evaluated."""
+
+import numpy as np
+import tensorflow as tf
+
+from mic_tf.errors import UserError
+from mic_tf.evaluation.evaluator import Subject
+from mic_tf.serving import contract as contracts
+from mic_tf.serving import models
+
+
+def of_export(path: str) -> Subject:
+    """An exported model, ready to be evaluated.
+
+    Args:
+      path: what `models.open_model` takes.
+
+    Raises:
+      UserError: it cannot be opened, or does not say what it was trained on.
+    """
+    contract, infer = models.open_model(path)
+    data = contract.training.get("data")
+    if not isinstance(data, dict):
+        raise UserError(
+            f"{path}: its {contracts.FILE_NAME} does not say what it was trained on"
+        )
+
+    def probabilities(waveform: tf.Tensor) -> tf.Tensor:
+        windows = waveform.numpy().astype(np.float32) / 32768.0
+        return tf.constant(infer(windows)[0])
+
+    return Subject(path, contract.labels, probabilities, data)

@@ -1,0 +1,156 @@
+"""From a work folder to a model that other programs use."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from mic_tf import files, settings
+from mic_tf.datasets import catalogue
+from mic_tf.errors import UserError
+from mic_tf.model.networks import inference_model
+from mic_tf.pipeline import batches
+from mic_tf.serving import contract as contracts
+from mic_tf.serving import tflite
+from mic_tf.serving.graph import serving_module
+from mic_tf.serving.models import SAVED_MODEL
+from mic_tf.taxonomy import NOTE_SAMPLES
+from mic_tf.training import training_data, workfolder
+
+LABELS = "labels.txt"
+
+_LARGEST_DIFFERENCE = 1e-4
+
+_FIGURES = (
+    *("dataset", "split", "protocol", "n", "accuracy", "balanced_accuracy"),
+    *("macro_f1", "families_present"),
+)
+
+
+def export(
+    run: workfolder.TrainedRun,
+    out: str,
+    *,
+    tflite_kinds: Sequence[str] = (),
+    notes: Sequence[np.ndarray] = (),
+) -> contracts.Contract:
+    """Writes the SavedModel, TFLite files, the labels and the contract of a run.
+
+    A reader of `out` never sees half a model: files are written under temporary
+    names and renamed, and the contract, without which a model is not used, comes
+    last.
+
+    Args:
+      run: the trained run; its evaluations' figures go into the contract.
+      out: folder for the export; any file system of `tf.io.gfile`.
+      tflite_kinds: which of `tflite.KINDS` to write; files of other kinds are removed.
+      notes: float32 [64000] waveforms of the training split; only int8 needs them.
+
+    Returns:
+      The contract that was written.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    files.make_folder(out)
+    files.remove(files.join(out, contracts.FILE_NAME))
+    labels_path = files.join(out, LABELS)
+    files.write_text(labels_path, "".join(f"{name}\n" for name in run.labels))
+    module = serving_module(run.model, run.temperature)
+    module.labels = tf.saved_model.Asset(labels_path)
+    _save(module, files.join(out, SAVED_MODEL))
+    _check_same_answers(files.join(out, SAVED_MODEL), run)
+    for kind, name in tflite.FILE_NAMES.items():
+        files.remove(files.join(out, name))
+        if kind in tflite_kinds:
+            content = tflite.convert(run, kind, notes)
+            files.write_bytes(files.join(out, name), content)
+            logging.info("%s: %.2f MB", name, len(content) / 1e6)
+    contract = contracts.Contract(
+        labels=tuple(run.labels),
+        embedding_width=run.model.get_layer("embedding").output.shape[1],
+        temperature=float(run.temperature),
+        versions=workfolder.versions(),
+        training=run.summary,
+        results=_results(run.workdir),
+        settings=settings.to_dict(run.settings),
+    )
+    files.write_json(files.join(out, contracts.FILE_NAME), contract.to_dict())
+    return contract
+
+
+def _save(module: tf.Module, target: str) -> None:
+    temporary = f"{target}.tmp-{os.getpid()}"
+    signatures = {
+        "serving_default": module.serving_default,
+        "classify_wav": module.classify_wav,
+    }
+    try:
+        tf.saved_model.save(module, temporary, signatures)
+        files.rename_tree(temporary, target)
+    except (tf.errors.OpError, OSError) as error:
+        raise UserError(
+            f"{target}: cannot be written: {files.reason(error)}"
+        ) from error
+    finally:
+        if files.exists(temporary):
+            tf.io.gfile.rmtree(temporary)
+
+
+def _check_same_answers(saved_model: str, run: workfolder.TrainedRun) -> None:
+    """Compares what was saved with the model that was trained, on noise.
+
+    Raises:
+      RuntimeError: they differ by more than rounding.
+    """
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (2, NOTE_SAMPLES))
+    waveform = tf.constant(noise, tf.float32)
+    logits, _ = inference_model(run.model)(waveform, training=False)
+    trained = tf.nn.softmax(tf.cast(logits, tf.float32) / run.temperature)
+    signature = tf.saved_model.load(saved_model).signatures["serving_default"]
+    exported = signature(waveform=waveform)["probabilities"]
+    difference = float(tf.reduce_max(tf.abs(exported - trained)))
+    if not difference < _LARGEST_DIFFERENCE:
+        raise RuntimeError(
+            f"{saved_model}: differs from the trained model by {difference}; at most "
+            f"{_LARGEST_DIFFERENCE} expected"
+        )
+    logging.info("exported and trained model differ by at most %.1e", difference)
+
+
+def _results(workdir: str) -> list[dict[str, Any]]:
+    """The figures of every evaluation in a work folder, by its name."""
+    pattern = files.join(workdir, workfolder.EVALUATION, "*", "metrics.json")
+    metrics = [files.read_json(path) for path in sorted(tf.io.gfile.glob(pattern))]
+    return [{k: found[k] for k in _FIGURES if k in found} for found in metrics]
+
+
+def representative_notes(
+    run: workfolder.TrainedRun, data_dir: str = "", count: int = 200
+) -> list[np.ndarray]:
+    """Some notes that a run was trained on, evenly from all of them.
+
+    Args:
+      run: the trained run.
+      data_dir: folder of the prepared data sets; empty: the run's.
+      count: how many notes at most.
+
+    Returns:
+      Waveforms, float32 [64000] in [-1, 1].
+
+    Raises:
+      UserError: the data set is not there.
+    """
+    data = run.settings.data
+    builder = catalogue.load_builder(data.dataset, data_dir or data.data_dir)
+    records = batches.open_records(builder)
+    rows = np.flatnonzero(training_data.divide(run.settings, records).part("train"))
+    selected = np.zeros(len(records.index), bool)
+    selected[rows[:: max(1, -(-len(rows) // count))]] = True
+    found = batches.evaluation_batches(records, selected, batch_size=1)
+    return [
+        wave[0].astype(np.float32) / 32768 for wave, *_ in found.as_numpy_iterator()
+    ]

@@ -1,0 +1,107 @@
+"""Opens an exported model, SavedModel or TFLite, as one function on windows."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mic_tf import files
+from mic_tf.errors import UserError
+from mic_tf.serving import allowed_ops
+from mic_tf.serving import contract as contracts
+
+SAVED_MODEL = "saved_model"
+TFLITE_SUFFIX = ".tflite"
+
+Infer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""From windows, float32 [windows, 64000], to probabilities and embedding."""
+
+
+def open_model(path: str) -> tuple[contracts.Contract, Infer]:
+    """Opens an exported model after checking its contract and what it is made of.
+
+    Args:
+      path: folder of an export, the work folder that it is in, or the SavedModel or
+        TFLite file in it.
+
+    Raises:
+      UserError: there is no whole export, or one that this program refuses.
+    """
+    if not files.exists(path):
+        raise UserError(f"{path}: no such file or folder; an exported model expected")
+    folder, model = _parts(path)
+    contract = contracts.read(folder)
+    if model.endswith(TFLITE_SUFFIX):
+        return contract, _tflite(model, contract)
+    return contract, _saved_model(model, contract)
+
+
+def _parts(path: str) -> tuple[str, str]:
+    """The folder of the contract, and the model in it."""
+    path = path.rstrip("/")
+    if path.endswith(TFLITE_SUFFIX) or files.exists(files.join(path, "saved_model.pb")):
+        return os.path.dirname(path) or ".", path
+    inside = files.join(path, "export")
+    here = files.exists(files.join(path, contracts.FILE_NAME))
+    folder = inside if not here and files.exists(inside) else path
+    return folder, files.join(folder, SAVED_MODEL)
+
+
+def _saved_model(path: str, contract: contracts.Contract) -> Infer:
+    allowed_ops.check(path)
+    try:
+        loaded = tf.saved_model.load(path)
+    except (tf.errors.OpError, OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path}: damaged: {files.reason(error)}; export it again"
+        ) from error
+    signature = loaded.signatures.get("serving_default")
+    outputs = signature.structured_outputs if signature else {}
+    _check_widths(path, {n: spec.shape[-1] for n, spec in outputs.items()}, contract)
+
+    def infer(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        answers = loaded.signatures["serving_default"](waveform=tf.constant(windows))
+        return answers["probabilities"].numpy(), answers["embedding"].numpy()
+
+    return infer
+
+
+def _tflite(path: str, contract: contracts.Contract) -> Infer:
+    try:
+        interpreter = tf.lite.Interpreter(model_content=files.read_bytes(path))
+        runner = interpreter.get_signature_runner()
+        widths = {
+            name: int(detail["shape"][-1])
+            for name, detail in runner.get_output_details().items()
+        }
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: not a TFLite model of ours: {files.reason(error)}"
+        ) from error
+    _check_widths(path, widths, contract)
+
+    def infer(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        answers = [runner(waveform=window[np.newaxis]) for window in windows]
+        names = ("probabilities", "embedding")
+        probabilities, embedding = (
+            np.concatenate([answer[name] for answer in answers]) for name in names
+        )
+        return probabilities, embedding
+
+    return infer
+
+
+def _check_widths(
+    path: str, found: dict[str, Any], contract: contracts.Contract
+) -> None:
+    """Refuses a model whose outputs are not those that its contract says."""
+    expected = {
+        "probabilities": len(contract.labels),
+        "embedding": contract.embedding_width,
+    }
+    if found != expected:
+        raise UserError(
+            f"{path}: its outputs are {found}; its contract says {expected}"
+        )

@@ -1,0 +1,144 @@
+"""One run over many files: answers become lines, with progress on the way."""
+
+import dataclasses
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import tqdm
+
+from mic_tf.errors import UserError
+from mic_tf.serving import neighbours, output, rows, timeline
+from mic_tf.serving.classifier import Classifier
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a run is done.
+
+    Attributes:
+      layout: one of `rows.FORMATS`; for timelines one of `timeline.LAYOUTS`.
+      out: the file to write; empty: standard output.
+      batch_size: windows classified at once.
+      min_probability: answers less probable are called unsure.
+      hop_seconds: distance between the windows of a timeline.
+      resume: whether to keep the answers that `out` has already.
+      neighbours: how many similar files to name for each file.
+    """
+
+    layout: str = "table"
+    out: str = ""
+    batch_size: int = 32
+    min_probability: float = 0.0
+    hop_seconds: float = 4.0
+    resume: bool = False
+    neighbours: int = 0
+
+
+def predict(classifier: Classifier, paths: Sequence[str], options: Options) -> int:
+    """Writes one line for each file.
+
+    Returns:
+      How many files could not be answered.
+
+    Raises:
+      UserError: the result cannot be written, or not be resumed.
+    """
+    layout = rows.layout(options.layout, classifier.labels, paths)
+    kept = _earlier(layout, set(paths), options.out) if options.resume else []
+    done = {row.file for row in kept}
+    missing = [path for path in paths if path not in done]
+
+    def found() -> Iterator[rows.Row]:
+        yield from kept
+        for path, answer in classifier.classify_files(missing, options.batch_size):
+            yield rows.row_of(path, answer, options.min_probability)
+
+    shown = _with_progress(found(), len(kept) + len(missing), options)
+    return _write(shown, layout, options.out, len(paths))
+
+
+def _earlier(layout: rows.Layout, paths: set[str], out: str) -> list[rows.Row]:
+    """The answers to these files in a result, or in what a stopped run left of one."""
+    if not out or not isinstance(layout, rows.Csv | rows.Json):
+        raise UserError("--resume: needs --out and --format=csv or --format=json")
+    text = output.written(out)
+    try:
+        return [row for row in layout.rows_of(text) if row.file in paths]
+    except UserError as error:
+        raise UserError(f"{out}: cannot be resumed: {error}") from error
+
+
+def predict_timelines(
+    classifier: Classifier, paths: Sequence[str], options: Options
+) -> int:
+    """Writes the segments of each file.
+
+    Returns:
+      How many files could not be answered to their end.
+
+    Raises:
+      UserError: the result cannot be written, or an Audacity label track was asked
+        for several files.
+    """
+    if options.layout == "audacity" and len(paths) != 1:
+        raise UserError(
+            f"--format=audacity: {len(paths)} files; one expected, as a label track "
+            "belongs to one recording"
+        )
+
+    def found() -> Iterator[timeline.Segment]:
+        for path in _with_progress(paths, len(paths), options):
+            yield from timeline.segments(
+                classifier,
+                path,
+                hop_seconds=options.hop_seconds,
+                batch_size=options.batch_size,
+                min_probability=options.min_probability,
+            )
+
+    layout = timeline.LAYOUTS[options.layout]()
+    return _write(found(), layout, options.out, len(paths))
+
+
+def predict_neighbours(
+    classifier: Classifier, paths: Sequence[str], options: Options
+) -> int:
+    """Writes the most similar other files of each file.
+
+    Returns:
+      How many files could not be answered.
+
+    Raises:
+      UserError: the result cannot be written.
+    """
+    answers = classifier.classify_files(paths, options.batch_size)
+    known = list(_with_progress(answers, len(paths), options))
+    found = neighbours.neighbours(known, options.neighbours)
+    layout = neighbours.LAYOUTS[options.layout]()
+    return _write(found, layout, options.out, len(paths))
+
+
+def _write(
+    found: Iterable[Any], layout: rows.Layout, out: str, number_of_files: int
+) -> int:
+    wrong = 0
+    with output.lines_to(out) as write:
+        write(layout.head)
+        try:
+            for row in found:
+                write(layout.line(row))
+                wrong += bool(row.error)
+        finally:
+            write(layout.tail)
+    if wrong:
+        message = f"{wrong} of {number_of_files} files could not be answered"
+        print(message, file=sys.stderr)
+    return wrong
+
+
+def _with_progress(items: Iterable[Any], total: int, options: Options) -> Iterator[Any]:
+    """A progress bar on the terminal, unless the rows themselves appear there."""
+    rows_on_screen = not options.out and sys.stdout.isatty()
+    hidden = rows_on_screen or not sys.stderr.isatty()
+    yield from tqdm.tqdm(items, total=total, unit="file", disable=hidden)

@@ -1,0 +1,171 @@
+"""Answers as lines of text: a table for people, CSV and JSON for programs."""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mic_tf.errors import UserError
+from mic_tf.serving.classifier import Answer
+
+FORMATS = ("table", "csv", "json")
+UNSURE = "unsure"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of the result.
+
+    Attributes:
+      file: as given or found.
+      family: the answer; empty on an error.
+      probability: of the most probable family; none on an error.
+      probabilities: of every family; empty on an error.
+      error: what is wrong with the file; empty where nothing is.
+    """
+
+    file: str
+    family: str = ""
+    probability: float | None = None
+    probabilities: dict[str, float] = dataclasses.field(default_factory=dict)
+    error: str = ""
+
+
+def row_of(path: str, answer: Answer | UserError, min_probability: float = 0.0) -> Row:
+    """The line for one file; an answer below `min_probability` is called unsure."""
+    if isinstance(answer, UserError):
+        return Row(path, error=str(answer).removeprefix(f"{path}: "))
+    sure = answer.probability >= min_probability
+    family = answer.family if sure else UNSURE
+    return Row(path, family, answer.probability, answer.probabilities)
+
+
+class Layout:
+    """How rows become text. Each piece of text is one whole line.
+
+    Attributes:
+      head: what stands in front of the rows.
+      tail: what stands behind them, however they ended.
+    """
+
+    head = ""
+    tail = ""
+
+    def line(self, row: Any) -> str:
+        """One row as text; a row is a frozen dataclass."""
+        raise NotImplementedError
+
+
+class Csv(Layout):
+    """`file,family,probability`, a column for each family, `error`."""
+
+    def __init__(self, labels: Sequence[str]):
+        self._labels = labels
+        self.head = csv_line(["file", "family", "probability", *labels, "error"])
+
+    def line(self, row: Row) -> str:
+        numbers = [row.probability, *(row.probabilities.get(n) for n in self._labels)]
+        texts = ["" if n is None else f"{n:.6f}" for n in numbers]
+        return csv_line([row.file, row.family, *texts, row.error])
+
+    def rows_of(self, text: str) -> list[Row]:
+        """The whole rows of a text that may break off anywhere.
+
+        Raises:
+          UserError: the text has other columns.
+        """
+        whole = text[: text.rfind("\n") + 1]
+        if whole and not whole.startswith(self.head):
+            raise UserError(f"other columns than {self.head.strip()}")
+        return [
+            Row(
+                file=cells["file"],
+                family=cells["family"],
+                probability=float(cells["probability"] or 0),
+                probabilities={n: float(cells[n]) for n in self._labels},
+            )
+            for cells in csv.DictReader(io.StringIO(whole))
+            if not cells["error"]
+        ]
+
+
+class Json(Layout):
+    """One list of objects, one object a line."""
+
+    head = "[\n"
+    tail = "\n]\n"
+
+    def __init__(self):
+        self._between = ""
+
+    def line(self, row: Any) -> str:
+        content = _rounded(dataclasses.asdict(row))
+        text = self._between + json.dumps(content, ensure_ascii=False)
+        self._between = ",\n"
+        return text
+
+    def rows_of(self, text: str) -> list[Row]:
+        """The whole rows of a text that may break off anywhere."""
+        found = []
+        for line in text.splitlines():
+            with contextlib.suppress(ValueError, TypeError):
+                found.append(Row(**json.loads(line.rstrip(","))))
+        return [row for row in found if not row.error]
+
+
+class Table(Layout):
+    """For people: the answer and the next best."""
+
+    def __init__(self, labels: Sequence[str], paths: Sequence[str]):
+        self._file_width = max([len(path) for path in paths] + [4])
+        self._width = max(len(name) for name in (*labels, UNSURE))
+        head = f"{'file':<{self._file_width}}  {'family':<{self._width}}"
+        self.head = f"{head}  probability  next best\n"
+
+    def line(self, row: Row) -> str:
+        start = f"{printable(row.file):<{self._file_width}}  "
+        if row.error:
+            return f"{start}error: {row.error}\n"
+        ranked = sorted(row.probabilities.items(), key=lambda item: -item[1])
+        others = [item for item in ranked if item[0] != row.family and item[1] > 0]
+        following = f"{others[0][0]} {others[0][1]:.1%}" if others else ""
+        answer = f"{row.family:<{self._width}}  {row.probability:>11.1%}  {following}"
+        return f"{start}{answer}".rstrip() + "\n"
+
+
+def csv_line(cells: Sequence[str]) -> str:
+    """One line of CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
+def _rounded(value: Any) -> Any:
+    """A JSON value with its numbers to six places."""
+    if isinstance(value, dict):
+        return {name: _rounded(inner) for name, inner in value.items()}
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def printable(name: str) -> str:
+    """A file name that keeps a terminal in order."""
+    return "".join(c if c.isprintable() else "?" for c in name)
+
+
+def layout(name: str, labels: Sequence[str], paths: Sequence[str]) -> Layout:
+    """The layout of this name.
+
+    Args:
+      name: one of `FORMATS`.
+      labels: the model's families.
+      paths: all files, for the width of a column.
+    """
+    makers: dict[str, Callable[[], Layout]] = {
+        "table": lambda: Table(labels, paths),
+        "csv": lambda: Csv(labels),
+        "json": Json,
+    }
+    return makers[name]()

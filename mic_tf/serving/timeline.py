@@ -1,0 +1,136 @@
+"""Long recordings: what is heard from when to when."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+
+from mic_tf.audio import reading
+from mic_tf.errors import UserError
+from mic_tf.serving import rows
+from mic_tf.serving.classifier import Classifier
+from mic_tf.taxonomy import SAMPLE_RATE
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """A stretch of a recording with one answer.
+
+    Attributes:
+      file: as given or found.
+      start: in seconds.
+      end: in seconds; where the next segment starts.
+      family: the answer; empty on an error.
+      probability: mean over the stretch; none on an error.
+      error: what is wrong with the file from here on; empty where nothing is.
+    """
+
+    file: str
+    start: float = 0.0
+    end: float = 0.0
+    family: str = ""
+    probability: float | None = None
+    error: str = ""
+
+
+def segments(
+    classifier: Classifier,
+    path: str,
+    *,
+    hop_seconds: float = 4.0,
+    batch_size: int = 32,
+    min_probability: float = 0.0,
+) -> Iterator[Segment]:
+    """The segments of a recording, neighbouring equal answers joined.
+
+    A window's answer counts from its start to the start of the next one.
+
+    Args:
+      classifier: the model.
+      path: an audio file.
+      hop_seconds: distance between windows, up to 4 s.
+      batch_size: windows classified at once.
+      min_probability: windows with a less probable answer are called unsure.
+
+    Yields:
+      Segments; the last one has the error where the file is not readable to its end.
+    """
+    windows = reading.windows(path, round(hop_seconds * SAMPLE_RATE))
+    pieces = _pieces(classifier, path, windows, batch_size, min_probability)
+    current = None
+    try:
+        for piece in pieces:
+            if current and current.family == piece.family:
+                current = _joined(current, piece)
+            else:
+                if current:
+                    yield current
+                current = piece
+    except UserError as error:
+        if current:
+            yield current
+        end = current.end if current else 0.0
+        reason = str(error).removeprefix(f"{path}: ")
+        current = Segment(path, end, end, error=reason)
+    if current:
+        yield current
+
+
+def _pieces(
+    classifier: Classifier,
+    path: str,
+    windows: Iterable,
+    batch_size: int,
+    min_probability: float,
+) -> Iterator[Segment]:
+    """One segment for each window, up to the start of the next."""
+    last = None
+    for window in classifier.classify_windows(windows, batch_size):
+        if last:
+            yield dataclasses.replace(last, end=window.start)
+        family = window.family if window.probability >= min_probability else rows.UNSURE
+        last = Segment(path, window.start, window.end, family, window.probability)
+    if last:
+        yield last
+
+
+def _joined(first: Segment, second: Segment) -> Segment:
+    seconds = first.end - first.start, second.end - second.start
+    weighted = first.probability * seconds[0] + second.probability * seconds[1]
+    mean = weighted / sum(seconds)
+    return dataclasses.replace(first, end=second.end, probability=mean)
+
+
+class Csv(rows.Layout):
+    """`file,start,end,family,probability,error`."""
+
+    head = rows.csv_line([field.name for field in dataclasses.fields(Segment)])
+
+    def line(self, segment: Segment) -> str:
+        times = [f"{segment.start:.3f}", f"{segment.end:.3f}"]
+        number = segment.probability
+        probability = "" if number is None else f"{number:.6f}"
+        answer = [segment.family, probability, segment.error]
+        return rows.csv_line([segment.file, *times, *answer])
+
+
+class Audacity(rows.Layout):
+    """A label track, for Audacity's File > Import > Labels."""
+
+    def line(self, segment: Segment) -> str:
+        return f"{segment.start:.3f}\t{segment.end:.3f}\t{_label(segment)}\n"
+
+
+class Table(rows.Layout):
+    """For people."""
+
+    def line(self, segment: Segment) -> str:
+        times = f"{segment.start:9.2f} {segment.end:9.2f}"
+        return f"{rows.printable(segment.file)}  {times}  {_label(segment)}\n"
+
+
+LAYOUTS = {"table": Table, "csv": Csv, "json": rows.Json, "audacity": Audacity}
+
+
+def _label(segment: Segment) -> str:
+    if segment.error:
+        return f"error: {segment.error}"
+    return f"{segment.family} {segment.probability:.0%}"

@@ -1,0 +1,67 @@
+"""Finding audio files: order, what counts, loops, patterns."""
+
+import os
+import pathlib
+
+import pytest
+
+from mic_tf.audio.finding import find_audio
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A small tree of files; their content does not matter here."""
+    for name in ("b.wav", "a.FLAC", "notes.txt", ".hidden.wav", "sub/c.mp3"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    return tmp_path
+
+
+def found(folder: pathlib.Path, *arguments: str) -> list[str]:
+    paths = find_audio([os.path.join(folder, a) for a in arguments])
+    return [os.path.relpath(path, folder) for path in paths]
+
+
+def test_a_folder_is_searched_recursively_in_the_order_of_names(folder):
+    assert found(folder, "") == ["a.FLAC", "b.wav", "sub/c.mp3"]
+
+
+def test_a_file_given_by_name_is_taken_whatever_its_extension(folder):
+    assert found(folder, "notes.txt", "b.wav") == ["notes.txt", "b.wav"]
+
+
+def test_a_loop_of_links_ends_and_finds_each_file_once(folder):
+    (folder / "sub" / "up").symlink_to(folder, target_is_directory=True)
+    (folder / "loop.wav").symlink_to(folder / "loop.wav")
+    assert found(folder, "") == ["a.FLAC", "b.wav", "loop.wav", "sub/c.mp3"]
+
+
+def test_a_linked_folder_is_followed(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "d.ogg").touch()
+    (folder / "link").symlink_to(elsewhere, target_is_directory=True)
+    assert "link/d.ogg" in found(folder, "")
+
+
+def test_a_folder_named_like_a_file_is_searched_like_any_folder(folder):
+    (folder / "dir.wav").mkdir()
+    (folder / "dir.wav" / "e.wav").touch()
+    assert found(folder, "") == ["a.FLAC", "b.wav", "dir.wav/e.wav", "sub/c.mp3"]
+
+
+@pytest.mark.parametrize("argument", ["nothing.wav", "empty", "no_such_*.wav"])
+def test_what_leads_to_no_file_comes_out_as_it_is(folder, argument):
+    (folder / "empty").mkdir()
+    assert found(folder, argument) == [argument]
+
+
+def test_patterns_expand_to_files_and_folders(folder):
+    assert found(folder, "*.wav") == ["b.wav"]
+    assert found(folder, "s*") == ["sub/c.mp3"]
+    assert found(folder, "**/*.mp3") == ["sub/c.mp3"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(folder):
+    (folder / "take[1].wav").touch()
+    assert found(folder, "take[1].wav") == ["take[1].wav"]

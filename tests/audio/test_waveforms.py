@@ -1,0 +1,50 @@
+"""Waveforms in memory: the same rules as for files."""
+
+import numpy as np
+import pytest
+
+from mic_tf.audio import waveforms
+from mic_tf.errors import UserError
+
+
+def only_window(waveform: np.ndarray, rate: float = 16_000) -> np.ndarray:
+    [(start, window)] = list(waveforms.windows(waveform, rate))
+    assert start == 0
+    return window
+
+
+@pytest.mark.parametrize(
+    ("dtype", "half"), [("int16", 2**14), ("int32", 2**30), ("uint8", 192)]
+)
+def test_integers_are_scaled_by_their_full_range(dtype, half):
+    window = only_window(np.full(800, half, dtype))
+    np.testing.assert_array_equal(window, np.full(800, 0.5, np.float32))
+
+
+def test_channels_are_the_second_axis_and_are_averaged():
+    window = only_window(np.tile(np.array([0.25, 0.75]), [900, 1]))
+    np.testing.assert_array_equal(window, np.full(900, 0.5, np.float32))
+
+
+def test_a_rate_is_taken_to_16_khz():
+    assert only_window(np.zeros(48_000), 48_000).size == 16_000
+
+
+@pytest.mark.parametrize(
+    ("waveform", "rate", "message"),
+    [
+        (np.zeros(16_000), 4_000, "sample rate 4000 Hz; 8000 to 192000"),
+        (np.zeros(16_000), float("nan"), "sample rate nan Hz"),
+        (np.zeros([2, 16_000]), 16_000, r"shape \[2, 16000\]; \[samples\]"),
+        (np.zeros([1, 800, 1]), 16_000, "shape"),
+        (np.zeros(0), 16_000, "shape"),
+        (np.zeros(799), 16_000, "49.9 ms long .* at least 50 ms"),
+        (np.full(800, np.nan), 16_000, "sample 0 is nan"),
+        (np.full(800, 1e300), 16_000, "sample 0 is inf"),
+        (np.zeros(800, complex), 16_000, "dtype complex128"),
+        (np.array(["a"] * 800), 16_000, "dtype <U1"),
+    ],
+)
+def test_what_is_no_sound_is_refused(waveform, rate, message):
+    with pytest.raises(UserError, match=message):
+        list(waveforms.windows(waveform, rate))

@@ -1,0 +1,180 @@
+"""The Python API: the same answers for files, waveforms, windows in batches."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+
+import mic_tf
+from mic_tf.audio import waveforms
+from mic_tf.errors import UserError
+from mic_tf.serving.classifier import SILENCE, Answer, Classifier
+from mic_tf.taxonomy import FAMILIES
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_export) -> Classifier:
+    return Classifier.load(tiny_export)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Sounds of 0.1, 4 and 11 s, silence, and a file that breaks off in the middle."""
+    folder = tmp_path_factory.mktemp("sounds")
+    random = np.random.default_rng(0)
+    for name, seconds in {"short": 0.1, "note": 4.0, "long": 11.0}.items():
+        samples = random.uniform(-0.5, 0.5, int(seconds * 16_000))
+        soundfile.write(folder / f"{name}.wav", np.cumsum(samples) / 200, 16_000)
+    soundfile.write(folder / "quiet.wav", np.full(20_000, 0.0005), 16_000)
+    broken = np.zeros(200_000)
+    broken[190_000] = np.nan
+    soundfile.write(folder / "broken.wav", broken, 16_000, subtype="FLOAT")
+    return folder
+
+
+def test_the_package_offers_the_classifier():
+    assert mic_tf.Classifier is Classifier
+    with pytest.raises(AttributeError, match="no attribute 'Clasifier'"):
+        mic_tf.Clasifier  # noqa: B018
+
+
+def test_a_work_folder_and_a_saved_model_open_as_their_export(
+    tiny_workdir, tiny_export
+):
+    assert Classifier.load(str(tiny_workdir)).labels == FAMILIES
+    assert Classifier.load(tiny_export / "saved_model").labels == FAMILIES
+
+
+def test_an_answer_is_the_signatures_over_all_windows(classifier, tiny_export, folder):
+    sound, _ = soundfile.read(folder / "long.wav", dtype="float32")
+    loaded = tf.saved_model.load(str(tiny_export / "saved_model"))
+    signature = loaded.signatures["serving_default"]
+    outputs = signature(waveform=tf.constant(sound[np.newaxis]))
+    answer = classifier(folder / "long.wav")
+    expected = outputs["probabilities"].numpy()[0]
+    assert list(answer.probabilities) == list(FAMILIES)
+    found = list(answer.probabilities.values())
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(answer.embedding, outputs["embedding"][0], atol=1e-4)
+    assert answer.family == FAMILIES[int(np.argmax(expected))]
+    assert answer.probability == max(found)
+
+
+def test_a_waveform_gets_the_answer_of_its_file(classifier, folder):
+    integers, rate = soundfile.read(folder / "note.wav", dtype="int16")
+    from_file = classifier(folder / "note.wav")
+    assert classifier(integers, rate).probabilities == from_file.probabilities
+
+
+def test_a_waveform_without_its_rate_is_refused(classifier):
+    with pytest.raises(UserError, match="without a sample rate"):
+        classifier(np.zeros(64_000))
+    with pytest.raises(UserError, match="a file says its own sample rate; 16000"):
+        classifier("note.wav", 16_000)
+
+
+def test_the_rate_of_a_waveform_counts(classifier):
+    sound = np.sin(np.arange(64_000) / 3).astype(np.float32)
+    resampled = [w for _, w in waveforms.windows(sound, 44_100)][0]
+    answer = classifier(sound, 44_100)
+    assert answer.probabilities != classifier(sound, 16_000).probabilities
+    assert answer.probabilities == classifier(resampled, 16_000).probabilities
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_batches_over_files_change_neither_answers_nor_order(
+    classifier, folder, batch_size
+):
+    names = ["note", "gone", "long", "broken", "short", "long", "note"]
+    paths = [str(folder / f"{name}.wav") for name in names]
+    found = list(classifier.classify_files(paths, batch_size))
+    assert [path for path, _ in found] == paths
+    for path, answer in found:
+        if "gone" in path or "broken" in path:
+            assert isinstance(answer, UserError)
+        else:
+            alone = classifier(path)
+            assert answer.family == alone.family
+            np.testing.assert_allclose(answer.embedding, alone.embedding, atol=1e-4)
+            np.testing.assert_allclose(
+                list(answer.probabilities.values()),
+                list(alone.probabilities.values()),
+                atol=1e-5,
+            )
+
+
+def test_answers_come_before_the_last_file_is_read(classifier, folder):
+    read = []
+
+    def paths():
+        for _ in range(10):
+            read.append(1)
+            yield folder / "note.wav"
+
+    next(classifier.classify_files(paths(), batch_size=2))
+    assert len(read) < 5
+
+
+def test_a_bad_file_raises_where_one_answer_was_asked(classifier, folder):
+    with pytest.raises(UserError, match=r"broken.wav: sample 190000 is nan"):
+        classifier(folder / "broken.wav")
+
+
+def test_near_silence_is_no_family(classifier, folder):
+    answer = classifier(folder / "quiet.wav")
+    assert answer.family == SILENCE
+    assert set(answer.probabilities.values()) == {0.0}
+    louder = np.full(20_000, 0.002)
+    assert classifier(louder, 16_000).family in FAMILIES
+
+
+def test_embeddings_are_rows_in_the_order_of_the_files(classifier, folder):
+    vectors = classifier.embed([folder / "note.wav", folder / "long.wav"])
+    assert vectors.shape == (2, 16)
+    assert vectors.dtype == np.float32
+    expected = classifier(folder / "long.wav").embedding
+    np.testing.assert_allclose(vectors[1], expected, atol=1e-4)
+    assert classifier.embed([]).shape == (0, 16)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("contract.json", r"contract.json: no such file"),
+        ("saved_model/saved_model.pb", "saved_model.pb: cannot be read"),
+        ("saved_model/variables/variables.index", "saved_model: damaged"),
+    ],
+)
+def test_an_incomplete_export_is_refused(tiny_export, tmp_path, part, message):
+    copy = tmp_path / "model"
+    shutil.copytree(tiny_export, copy)
+    (copy / part).unlink()
+    with pytest.raises(UserError, match=message):
+        Classifier.load(copy)
+
+
+def test_a_contract_of_another_model_is_refused(tiny_export, tmp_path):
+    copy = tmp_path / "model"
+    shutil.copytree(tiny_export, copy)
+    contract = json.loads((copy / "contract.json").read_text())
+    contract["labels"] = contract["labels"][:-1]
+    contract["outputs"]["probabilities"]["shape"] = ["batch", 10]
+    (copy / "contract.json").write_text(json.dumps(contract))
+    with pytest.raises(UserError, match=r"its outputs are .*11.* contract says .*10"):
+        Classifier.load(copy)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UserError, match="nowhere: no such file or folder"):
+        Classifier.load(tmp_path / "nowhere")
+
+
+def test_every_recording_at_hand_is_answered(classifier, nsynth_mini):
+    folder = nsynth_mini.parent / "wild-dev"
+    paths = sorted(p for p in folder.iterdir() if p.suffix != ".csv")
+    answers = [answer for _, answer in classifier.classify_files(paths)]
+    assert len(answers) == 27
+    assert all(isinstance(answer, Answer) for answer in answers)

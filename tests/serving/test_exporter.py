@@ -1,0 +1,180 @@
+"""The export: what it writes, and that it answers as the trained model does."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mic_tf import files
+from mic_tf.errors import UserError
+from mic_tf.model.networks import inference_model
+from mic_tf.serving import allowed_ops, exporter
+from mic_tf.serving import contract as contracts
+from mic_tf.settings import DataSettings
+from mic_tf.taxonomy import FAMILIES
+from mic_tf.training import workfolder
+
+ALONE = """
+import sys
+import tensorflow as tf
+loaded = tf.saved_model.load(sys.argv[1])
+waveform = tf.sin(tf.range(64000, dtype=tf.float32) / 10)[tf.newaxis]
+outputs = loaded.signatures["serving_default"](waveform=waveform)
+assert not {"tf_keras", "mic_tf", "tensorflow_io"} & set(sys.modules)
+print(outputs["probabilities"].numpy()[0].tolist())
+print(open(loaded.labels.asset_path.numpy()).read().split())
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tiny_workdir) -> workfolder.TrainedRun:
+    return workfolder.load_run(str(tiny_workdir))
+
+
+@pytest.fixture(scope="module")
+def signatures(tiny_export):
+    loaded = tf.saved_model.load(str(tiny_export / "saved_model"))
+    yield loaded.signatures
+
+
+def trained_answers(run, waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    logits, embedding = inference_model(run.model)(waveform, training=False)
+    return tf.nn.softmax(logits / run.temperature).numpy(), embedding.numpy()
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).uniform(-0.5, 0.5, shape).astype(np.float32)
+
+
+def test_the_exported_model_answers_as_the_trained_one(run, signatures):
+    waveform = noise(3, 64_000) * np.array([[1.0], [0.1], [0.01]], np.float32)
+    outputs = signatures["serving_default"](waveform=tf.constant(waveform))
+    probabilities, embedding = trained_answers(run, waveform)
+    np.testing.assert_allclose(outputs["probabilities"], probabilities, atol=1e-5)
+    np.testing.assert_allclose(outputs["embedding"], embedding, atol=1e-4)
+    assert np.ptp(probabilities, axis=1).min() > 0.01
+
+
+def test_the_temperature_is_inside(run, signatures):
+    waveform = noise(1, 64_000)
+    logits, _ = inference_model(run.model)(waveform, training=False)
+    outputs = signatures["serving_default"](waveform=tf.constant(waveform))
+    without = tf.nn.softmax(logits).numpy()
+    assert run.temperature == 1.7
+    assert np.abs(outputs["probabilities"] - without).max() > 1e-3
+
+
+def test_it_runs_where_only_tensorflow_is_imported(run, tiny_export):
+    command = [sys.executable, "-c", ALONE, str(tiny_export / "saved_model")]
+    finished = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert finished.returncode == 0, finished.stderr
+    first, second = finished.stdout.splitlines()
+    waveform = np.sin(np.arange(64_000) / 10)[np.newaxis].astype(np.float32)
+    expected, _ = trained_answers(run, waveform)
+    np.testing.assert_allclose(json.loads(first), expected[0], atol=1e-5)
+    assert second == str(list(FAMILIES))
+
+
+def test_no_training_op_and_no_batch_norm_is_left(tiny_export):
+    content = (tiny_export / "saved_model" / "saved_model.pb").read_bytes()
+    saved = allowed_ops.saved_model_pb2.SavedModel.FromString(content)
+    library = saved.meta_graphs[0].graph_def.library.function
+    ops = {node.op for function in library for node in function.node_def}
+    assert {"Conv2D", "RFFT", "Softmax"} <= ops
+    suspicious = ("Norm", "Grad", "Random", "PyFunc", "Resource", "Dropout")
+    assert [op for op in ops if any(word in op for word in suspicious)] == []
+
+
+def test_the_contract_says_where_the_model_is_from(tiny_workdir, run, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(tiny_workdir, workdir)
+    metrics = {"dataset": "d", "split": "valid", "protocol": "official", "n": 7}
+    folder = workdir / "eval" / "d-valid"
+    folder.mkdir(parents=True)
+    figures = {**metrics, "accuracy": 0.5, "confusion": [[1]]}
+    (folder / "metrics.json").write_text(json.dumps(figures))
+    out = tmp_path / "out"
+    exporter.export(workfolder.load_run(str(workdir)), str(out))
+    contract = contracts.read(str(out))
+    assert contract.labels == FAMILIES
+    assert contract.temperature == 1.7
+    assert contract.results == [{**metrics, "accuracy": 0.5}]
+    assert contract.training["data"]["protocol"] == "official"
+    assert contract.settings["network"]["width"] == 8
+    assert contract.versions["tensorflow"] == tf.__version__
+    assert (out / "labels.txt").read_text().split() == list(FAMILIES)
+
+
+def test_an_export_works_on_other_file_systems(run):
+    exporter.export(run, "ram://exports/model")
+    assert contracts.read("ram://exports/model").labels == FAMILIES
+    loaded = tf.saved_model.load("ram://exports/model/saved_model")
+    outputs = loaded.signatures["serving_default"](waveform=tf.zeros([1, 800]))
+    assert outputs["probabilities"].shape == [1, len(FAMILIES)]
+
+
+@pytest.fixture
+def second_export(tiny_export, tmp_path) -> pathlib.Path:
+    """A folder with an export in it, to export into again."""
+    shutil.copytree(tiny_export, tmp_path / "export")
+    return tmp_path / "export"
+
+
+def test_exporting_again_replaces_the_model_and_leaves_nothing_else(run, second_export):
+    def content() -> list[str]:
+        paths = (path for path in second_export.rglob("*") if path.is_file())
+        return sorted(str(path.relative_to(second_export)) for path in paths)
+
+    before = content()
+    (second_export / "labels.txt").write_text("old")
+    exporter.export(run, str(second_export))
+    assert content() == before
+    assert (second_export / "labels.txt").read_text().split() == list(FAMILIES)
+    assert "contract.json" in before
+    assert not [name for name in before if "tmp" in name]
+
+
+def test_a_failed_export_leaves_no_contract_that_vouches_for_it(
+    run, second_export, monkeypatch
+):
+    def full_disk(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", full_disk)
+    with pytest.raises(UserError, match="saved_model: cannot be written: No space"):
+        exporter.export(run, str(second_export))
+    with pytest.raises(UserError, match=r"contract.json: no such file"):
+        contracts.read(str(second_export))
+
+
+def test_a_model_that_answers_otherwise_is_not_exported(run, tmp_path, monkeypatch):
+    hotter = exporter.serving_module(run.model, 3.0)
+    monkeypatch.setattr(exporter, "serving_module", lambda *_: hotter)
+    with pytest.raises(RuntimeError, match="differs from the trained model"):
+        exporter.export(run, str(tmp_path))
+    assert not files.exists(str(tmp_path / "contract.json"))
+
+
+def test_an_out_that_is_a_file_is_refused(run, tmp_path: pathlib.Path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(UserError, match="taken"):
+        exporter.export(run, str(tmp_path / "taken"))
+
+
+def test_representative_notes_are_of_the_training_part_only(run, small_dataset):
+    folder = pathlib.Path(small_dataset.data_dir).parents[1]
+    data = DataSettings(dataset="nsynth_jsonwav", data_dir="elsewhere")
+    settings = dataclasses.replace(run.settings, data=data)
+    run = dataclasses.replace(run, settings=settings)
+    notes = exporter.representative_notes(run, str(folder), count=10)
+    assert len(notes) == 9
+    assert all(note.shape == (64_000,) and note.dtype == np.float32 for note in notes)
+    assert 0.3 < max(np.abs(note).max() for note in notes) <= 1.0
+    everything = exporter.representative_notes(run, str(folder), count=1000)
+    assert len(everything) == 36

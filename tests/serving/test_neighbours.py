@@ -1,0 +1,50 @@
+"""Similar files: the nearest first, never the file itself."""
+
+import csv
+
+import numpy as np
+
+from mic_tf.errors import UserError
+from mic_tf.serving import neighbours, prediction
+from mic_tf.serving.classifier import Answer, Classifier
+
+
+def answer(*embedding: float) -> Answer:
+    return Answer("bell", 1.0, {"bell": 1.0}, np.array(embedding, np.float32))
+
+
+ANSWERS = [
+    ("east.wav", answer(1, 0)),
+    ("broken.wav", UserError("broken.wav: no audio in it")),
+    ("loud east.wav", answer(100, 1)),
+    ("north.wav", answer(0, 1)),
+    ("nothing.wav", answer(0, 0)),
+]
+
+
+def test_the_nearest_by_angle_come_first():
+    found = list(neighbours.neighbours(ANSWERS, 2))
+    pairs = [(n.file, n.rank, n.neighbour) for n in found if n.file == "east.wav"]
+    assert pairs == [("east.wav", 1, "loud east.wav"), ("east.wav", 2, "north.wav")]
+    assert found[0].similarity > 0.999
+    assert found[2] == neighbours.Neighbour("broken.wav", error="no audio in it")
+
+
+def test_no_more_neighbours_than_other_files():
+    found = list(neighbours.neighbours(ANSWERS, 10))
+    assert len(found) == 4 * 3 + 1
+    assert all(n.file != n.neighbour for n in found)
+    assert list(neighbours.neighbours(ANSWERS[:1], 3)) == []
+    assert list(neighbours.neighbours(ANSWERS[1:2], 3)) == [found[3]]
+
+
+def test_they_are_written_as_lines(tiny_export, tmp_path):
+    out = tmp_path / "out.csv"
+    options = prediction.Options(layout="csv", out=str(out), neighbours=1)
+    classifier = Classifier.load(tiny_export)
+    classifier.classify_files = lambda paths, batch_size: iter(ANSWERS)
+    assert prediction.predict_neighbours(classifier, ["x"] * 5, options) == 1
+    with out.open() as file:
+        found = list(csv.DictReader(file))
+    assert found[0]["neighbour"] == "loud east.wav"
+    assert [row["file"] for row in found] == [path for path, _ in ANSWERS]

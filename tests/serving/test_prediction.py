@@ -1,0 +1,153 @@
+"""A run over many files: every file gets its line, whatever happens."""
+
+import csv
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import soundfile
+
+from mic_tf.errors import UserError
+from mic_tf.serving import prediction
+from mic_tf.serving.classifier import Classifier
+
+OPTIONS = prediction.Options(layout="csv", batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_export) -> Classifier:
+    return Classifier.load(tiny_export)
+
+
+@pytest.fixture
+def paths(tmp_path) -> list[str]:
+    """Two sounds with a text file and a missing file between them."""
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 20_000)
+    for name in ("a.wav", "d.flac"):
+        soundfile.write(tmp_path / name, sound, 16_000)
+    (tmp_path / "b.wav").write_text("text")
+    return [str(tmp_path / name) for name in ("a.wav", "b.wav", "c.wav", "d.flac")]
+
+
+def read_csv(path: pathlib.Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_bad_files_get_a_line_and_the_rest_goes_on(classifier, paths, tmp_path, capsys):
+    out = tmp_path / "result" / "out.csv"
+    options = dataclasses.replace(OPTIONS, out=str(out))
+    assert prediction.predict(classifier, paths, options) == 2
+    found = read_csv(out)
+    assert [row["file"] for row in found] == paths
+    assert [bool(row["family"]) for row in found] == [True, False, False, True]
+    assert found[1]["error"].startswith("not an audio file")
+    assert found[2]["error"] == "cannot be read: No such file or directory"
+    assert "2 of 4 files could not be answered" in capsys.readouterr().err
+    assert [path.name for path in out.parent.iterdir()] == ["out.csv"]
+
+
+def test_the_same_rows_go_to_the_screen(classifier, paths, capsys):
+    prediction.predict(classifier, paths, OPTIONS)
+    found = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [row["file"] for row in found] == paths
+
+
+def test_improbable_answers_are_unsure(classifier, paths, tmp_path):
+    out = tmp_path / "out.csv"
+    options = dataclasses.replace(OPTIONS, out=str(out), min_probability=0.99)
+    prediction.predict(classifier, paths[:1], options)
+    assert [row["family"] for row in read_csv(out)] == ["unsure"]
+
+
+@pytest.mark.parametrize("layout", ["csv", "json"])
+def test_an_interrupted_run_keeps_whole_lines(classifier, paths, tmp_path, layout):
+    out = tmp_path / "out"
+
+    class Interrupted(Classifier):
+        def classify_files(self, paths, batch_size):
+            yield from list(super().classify_files(paths[:3], batch_size))
+            raise KeyboardInterrupt
+
+    interrupted = Interrupted(classifier.contract, classifier._infer)
+    options = dataclasses.replace(OPTIONS, out=str(out), layout=layout)
+    with pytest.raises(KeyboardInterrupt):
+        prediction.predict(interrupted, paths, options)
+    found = read_csv(out) if layout == "csv" else json.loads(out.read_text())
+    assert [row["file"] for row in found] == paths[:3]
+    assert not (tmp_path / "out.partial").exists()
+
+
+@pytest.mark.parametrize("layout", ["csv", "json"])
+def test_a_stopped_run_is_resumed_without_answering_again(
+    classifier, paths, tmp_path, layout
+):
+    out = tmp_path / "out"
+    options = dataclasses.replace(OPTIONS, out=str(out), layout=layout, resume=True)
+    prediction.predict(classifier, paths, options)
+    whole = out.read_text()
+    cut = whole.index("d.flac") + 20
+    (tmp_path / "out.partial").write_text(whole[:cut])
+    out.unlink()
+    asked = []
+
+    class Asked(Classifier):
+        def classify_files(self, paths, batch_size):
+            asked.extend(paths)
+            return super().classify_files(paths, batch_size)
+
+    again = Asked(classifier.contract, classifier._infer)
+    assert prediction.predict(again, paths, options) == 2
+    assert asked == paths[1:]
+    assert out.read_text() == whole
+
+
+def test_a_result_of_another_model_is_not_resumed(classifier, paths, tmp_path):
+    out = tmp_path / "out.csv"
+    out.write_text("file,family,probability,bell,error\n")
+    options = dataclasses.replace(OPTIONS, out=str(out), resume=True)
+    with pytest.raises(UserError, match=r"out.csv: cannot be resumed: other columns"):
+        prediction.predict(classifier, paths, options)
+    with pytest.raises(UserError, match="--resume: needs --out and --format=csv"):
+        options = dataclasses.replace(options, layout="table")
+        prediction.predict(classifier, paths, options)
+
+
+def test_an_old_result_stays_until_the_new_one_is_whole(classifier, paths, tmp_path):
+    out = tmp_path / "out.csv"
+    out.write_text("old")
+
+    class Faulty(Classifier):
+        def classify_files(self, paths, batch_size):
+            yield next(super().classify_files(paths, batch_size))
+            raise ZeroDivisionError
+
+    faulty = Faulty(classifier.contract, classifier._infer)
+    with pytest.raises(ZeroDivisionError):
+        prediction.predict(faulty, paths, dataclasses.replace(OPTIONS, out=str(out)))
+    assert out.read_text() == "old"
+    partial = read_csv(tmp_path / "out.csv.partial")
+    assert [row["file"] for row in partial] == paths[:1]
+
+
+def test_a_result_that_cannot_be_written_is_a_users_error(classifier, paths, tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "by.txt").touch()
+    with pytest.raises(UserError, match="taken: cannot be written"):
+        options = dataclasses.replace(OPTIONS, out=str(tmp_path / "taken"))
+        prediction.predict(classifier, paths[:1], options)
+    with pytest.raises(UserError, match="a.wav: the folder cannot be made"):
+        options = dataclasses.replace(OPTIONS, out=f"{paths[0]}/out.csv")
+        prediction.predict(classifier, paths, options)
+
+
+def test_names_that_are_no_text_keep_their_bytes(classifier, tmp_path):
+    path = str(tmp_path).encode() + b"/\xff.wav"
+    with open(path, "wb"):
+        pass
+    out = tmp_path / "out.csv"
+    name = path.decode("utf-8", "surrogateescape")
+    prediction.predict(classifier, [name], dataclasses.replace(OPTIONS, out=str(out)))
+    assert path in out.read_bytes()

@@ -1,0 +1,68 @@
+"""The predict command as people run it."""
+
+import csv
+import io
+import subprocess
+import sys
+import time
+
+import numpy as np
+import soundfile
+
+
+def run(*arguments: str, listed: str = "") -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "mic_tf.predict", *arguments]
+    return subprocess.run(command, input=listed, capture_output=True, text=True)
+
+
+def refused(*arguments: str) -> str:
+    """The one line with which a command line is refused."""
+    finished = run(*arguments)
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    [line] = finished.stderr.splitlines()
+    return line
+
+
+def test_listed_files_and_those_of_a_folder_are_answered(
+    tiny_workdir, tiny_export, tmp_path
+):
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 20_000)
+    soundfile.write(tmp_path / "a.wav", sound, 16_000)
+    soundfile.write(tmp_path / "b.flac", np.stack([sound, sound], 1), 44_100)
+    (tmp_path / "c.wav").write_text("text")
+    listed = f"{tmp_path / 'b.flac'}\n\n"
+    arguments = [f"--model={tiny_workdir}", "--format=csv", "-", str(tmp_path)]
+    finished = run(*arguments, listed=listed)
+    assert finished.returncode == 2
+    last_line = finished.stderr.splitlines()[-1]
+    assert last_line == "1 of 4 files could not be answered"
+    assert finished.stdout.startswith("file,family,probability,bass,")
+    found = list(csv.DictReader(io.StringIO(finished.stdout)))
+    order = ("b.flac", "a.wav", "b.flac", "c.wav")
+    assert [row["file"] for row in found] == [str(tmp_path / name) for name in order]
+    assert [bool(row["error"]) for row in found] == [False, False, False, True]
+
+
+def test_mistakes_are_one_line_and_status_2(tmp_path):
+    assert refused() == "error: no files; give audio files, folders or patterns"
+    assert "unknown" in refused("--formt=csv", "a.wav").lower()
+    assert "format" in refused("--format=xml", "a.wav")
+    assert "needs --timeline" in refused("--format=audacity", "--model=.", "a.wav")
+    nowhere = str(tmp_path / "nowhere")
+    message = f"error: {nowhere}: no such file or folder; an exported model expected"
+    assert refused(f"--model={nowhere}", "a.wav") == message
+
+
+def test_help_comes_at_once_and_imports_nothing_heavy():
+    start = time.perf_counter()
+    finished = run("--help")
+    seconds = time.perf_counter() - start
+    assert finished.returncode == 0
+    assert "--min_probability" in finished.stdout
+    assert seconds < 1.5
+    code = (
+        "import sys, mic_tf.predict; print({'tensorflow', 'numpy'} & set(sys.modules))"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert finished.stdout == b"set()\n"

@@ -1,0 +1,250 @@
+"""Scripts, requirements and job files around the package: what needs no network."""
+
+import dataclasses
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from packaging.requirements import Requirement
+
+from mic_tf import settings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PROJECT = pathlib.Path(__file__).parents[1]
+SCRIPTS = sorted([*PROJECT.glob("tools/*.sh"), PROJECT / ".ci" / "run"])
+REQUIREMENTS = sorted(PROJECT.glob("requirements*.txt"))
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+
+
+def entries(path: pathlib.Path) -> list[Requirement]:
+    lines = (line.split(" #")[0].strip() for line in path.read_text().splitlines())
+    return [Requirement(line) for line in lines if line and line[0] not in "#-"]
+
+
+def pins(path: pathlib.Path, python: str) -> dict[str, str]:
+    """Exact versions for one Python on Linux, by normalized name."""
+    environment = {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "sys_platform": "linux",
+        "implementation_name": "cpython",
+    }
+    found: dict[str, str] = {}
+    for entry in entries(path):
+        if entry.marker and not entry.marker.evaluate(environment):
+            continue
+        [specifier] = entry.specifier
+        assert specifier.operator == "==", f"{path.name}: {entry}"
+        name = re.sub(r"[-_.]+", "-", entry.name).lower()
+        assert name not in found, f"{path.name}: {name} twice on Python {python}"
+        found[name] = specifier.version
+    return found
+
+
+def fake_python(path: pathlib.Path, version: str) -> str:
+    """A program that answers like a Python of this version and does nothing else."""
+    path.write_text(f"#!/bin/sh\necho {version}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def copied_tools(tmp_path) -> pathlib.Path:
+    """The scripts in a project folder without an environment."""
+    shutil.copytree(PROJECT / "tools", tmp_path / "project" / "tools")
+    for path in (*REQUIREMENTS, PROJECT / "constraints.txt"):
+        shutil.copy(path, tmp_path / "project")
+    return tmp_path / "project"
+
+
+def bash(script: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        ["bash", "-c", f"set -euo pipefail\n{script}"],
+        env={"PATH": "/usr/bin:/bin", **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_are_valid_bash(script):
+    finished = subprocess.run(["bash", "-n", script], capture_output=True, text=True)
+    assert finished.stderr == ""
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.14"])
+@pytest.mark.parametrize("script", ["test.sh", "quickstart.sh"])
+def test_another_python_is_refused_in_one_sentence(
+    script, version, copied_tools, tmp_path
+):
+    python = fake_python(tmp_path / "python", version)
+    finished = bash(f"bash {copied_tools}/tools/{script}", PYTHON=python)
+    assert finished.returncode == 2
+    [line] = finished.stderr.splitlines()
+    assert f"3.10, 3.11, 3.12 or 3.13 is needed, and {python} is {version}" in line
+
+
+def test_a_python_that_is_not_there_is_named(copied_tools):
+    finished = bash(f"bash {copied_tools}/tools/test.sh", PYTHON="python3.77")
+    assert finished.returncode == 2
+    assert "python3.77 is not to be found" in finished.stderr
+
+
+def test_each_python_has_its_own_environment(copied_tools, tmp_path):
+    first = fake_python(tmp_path / "first", "3.12")
+    second = fake_python(tmp_path / "second", "3.13")
+    folder = copied_tools / ".venv" / "bin"
+    script = f"source {copied_tools}/tools/environment.sh; environment_folder"
+    assert bash(f"{script} {second}").stdout.strip() == str(copied_tools / ".venv")
+    folder.mkdir(parents=True)
+    fake_python(folder / "python", "3.12")
+    assert bash(f"{script} {first}").stdout.strip() == str(copied_tools / ".venv")
+    assert bash(f"{script} {second}").stdout.strip() == str(copied_tools / ".venv-3.13")
+
+
+def test_an_environment_is_reused_until_requirements_change(copied_tools, tmp_path):
+    folder = copied_tools / ".venv" / "bin"
+    folder.mkdir(parents=True)
+    fake_python(folder / "python", "3.12")
+    calls = tmp_path / "calls"
+    (folder / "python").write_text(f'#!/bin/sh\necho 3.12\necho "$@" >>{calls}\n')
+    script = f"source {copied_tools}/tools/environment.sh; use_environment dev"
+
+    def installs() -> list[str]:
+        calls.unlink(missing_ok=True)
+        finished = bash(script)
+        assert finished.returncode == 0, finished.stderr
+        lines = calls.read_text().splitlines()
+        return [line for line in lines if line.startswith("-m pip install")]
+
+    first = installs()
+    assert len(first) == 2
+    assert "-r requirements.txt -r requirements-dev.txt" in first[0]
+    assert "--no-deps -r requirements-nodeps.txt" in first[1]
+    assert installs() == []
+    with (copied_tools / "requirements-dev.txt").open("a") as file:
+        file.write("# changed\n")
+    [again, _] = installs()
+    assert "-r requirements-dev.txt" in again
+    assert "-r requirements.txt" not in again
+
+
+@pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("python", PYTHONS)
+def test_every_requirement_has_one_exact_version(path, python):
+    assert pins(path, python)
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_constraints_agree_with_requirements(python):
+    constraints = pins(PROJECT / "constraints.txt", python)
+    for path in REQUIREMENTS:
+        if path.name == "requirements-nodeps.txt":
+            continue
+        for name, version in pins(path, python).items():
+            if name != "torch":  # its builds differ, so nothing else depends on it
+                assert constraints[name] == version, f"{path.name}: {name}"
+
+
+def test_both_lanes_have_their_tensorflow():
+    first = pins(PROJECT / "requirements.txt", "3.12")
+    second = pins(PROJECT / "requirements.txt", "3.13")
+    assert (first["tensorflow"], second["tensorflow"]) == ("2.17.1", "2.21.0")
+    assert "tensorflow-io" in first
+    assert "tensorflow-io" not in second
+    gpu = PROJECT / "requirements-gpu.txt"
+    assert {str(entry).split("=")[0] for entry in entries(gpu)} == {
+        "tensorflow[and-cuda]"
+    }
+    for python in PYTHONS:
+        wanted = pins(PROJECT / "requirements.txt", python)["tensorflow"]
+        assert pins(gpu, python)["tensorflow"] == wanted
+
+
+def test_pyproject_names_commands_that_exist():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    dynamic = project["tool"]["setuptools"]["dynamic"]
+    assert dynamic["dependencies"]["file"] == ["requirements.txt"]
+    scripts = project["project"]["scripts"]
+    assert "mic-train" in scripts
+    for command, target in scripts.items():
+        module, function = target.split(":")
+        assert command == "mic-" + module.removeprefix("mic_tf.")
+        source = (PROJECT / f"{module.replace('.', '/')}.py").read_text()
+        assert f"def {function}() -> None:" in source
+
+
+@pytest.mark.slow
+def test_the_installed_package_has_its_commands_and_configs(tmp_path):
+    ignored = shutil.ignore_patterns(".*", "quickstart", "runs", "build", "*.egg-info")
+    shutil.copytree(PROJECT, tmp_path / "source", ignore=ignored)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    offline = ["--no-build-isolation", "--no-index"]
+    target = tmp_path / "target"
+    subprocess.run(
+        [*pip, *offline, "--target", target, tmp_path / "source"], check=True
+    )
+    assert (target / "bin" / "mic-train").is_file()
+    assert list((target / "mic_tf" / "configs").glob("*.cfg"))
+    [metadata] = target.glob("mic_tf-*.dist-info/METADATA")
+    assert 'tensorflow==2.21.0; python_version >= "3.13"' in metadata.read_text()
+    assert not (target / "tests").exists()
+
+
+def test_figures_are_printed_beside_their_protocol(tmp_path):
+    metrics = tmp_path / "metrics.json"
+    metrics.write_text(
+        '{"dataset": "d/1.0.0", "split": "test", "protocol": "official", "n": 7,'
+        '"accuracy": 0.5, "balanced_accuracy": 0.25, "macro_f1": 0.125,'
+        '"families_present": ["bass", "reed"]}'
+    )
+    script = PROJECT / "tools" / "print_figures.py"
+    finished = subprocess.run(
+        [sys.executable, script, metrics], capture_output=True, text=True, check=True
+    )
+    head, *rows = finished.stdout.splitlines()
+    assert head == "d/1.0.0, test: 7 notes of 2 families, official protocol"
+    assert [row.split()[-1] for row in rows] == ["0.5000", "0.2500", "0.1250"]
+
+
+def test_cloud_job_files_run_commands_and_flags_that_exist():
+    yaml = pytest.importorskip("yaml")
+    sections = dataclasses.fields(settings.RunSettings)
+    known = {f.name for s in sections for f in dataclasses.fields(s.default)}
+    known |= {"workdir", "flagfile"}
+    paths = sorted((PROJECT / "tools" / "cloud").glob("*.yaml"))
+    assert len(paths) == 2
+    for path in paths:
+        documents = list(yaml.safe_load_all(path.read_text()))
+        text = json.dumps(documents)
+        assert "mic_tf.train" in text
+        flags = set(re.findall(r"--(\w+)=", text))
+        assert {"data_dir", "workdir", "flagfile"} <= flags <= known, path.name
+        for config in re.findall(r"mic_tf/configs/\w+\.cfg", text):
+            assert (PROJECT / config).is_file(), f"{path.name}: {config}"
+
+
+def test_the_kubernetes_job_gives_each_worker_its_place():
+    yaml = pytest.importorskip("yaml")
+    path = PROJECT / "tools" / "cloud" / "kubernetes.yaml"
+    service, job = yaml.safe_load_all(path.read_text())
+    name, count = job["metadata"]["name"], job["spec"]["completions"]
+    pod = job["spec"]["template"]["spec"]
+    assert pod["subdomain"] == service["metadata"]["name"]
+    assert service["spec"]["selector"] == {"job-name": name}
+    [script] = pod["containers"][0]["args"]
+    preparation, _ = script.split("exec python")
+    finished = bash(preparation + 'echo "$TF_CONFIG"', JOB_COMPLETION_INDEX="1")
+    cluster = json.loads(finished.stdout)
+    assert cluster["task"] == {"type": "worker", "index": 1}
+    port = service["spec"]["ports"][0]["port"]
+    addresses = [f"{name}-{i}.{pod['subdomain']}:{port}" for i in range(count)]
+    assert cluster["cluster"]["worker"] == addresses

@@ -1,0 +1,172 @@
+"""What can go wrong while training, and what the run makes of it."""
+
+import hashlib
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from tests.training.test_trainer import SMALL, changed, weights_of
+
+from mic_tf.errors import UserError
+from mic_tf.pipeline import index as note_index
+from mic_tf.training import snapshots, trainer
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture
+def own_dataset(small_dataset, tmp_path):
+    """A copy of the small data set that may be damaged."""
+    folder = tmp_path / "data" / "nsynth_jsonwav" / "1.0.0"
+    shutil.copytree(small_dataset.data_path, folder)
+    return tfds.builder_from_directory(folder)
+
+
+def first_file(builder) -> str:
+    return note_index.file_paths(builder, note_index.load(builder))[0]
+
+
+def flip_a_byte(path: str) -> None:
+    with open(path, "r+b") as file:
+        file.seek(os.path.getsize(path) // 2)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+def test_record_damaged_after_the_index_was_made_is_named(own_dataset, tmp_path):
+    path = first_file(own_dataset)
+    flip_a_byte(path)
+    with pytest.raises(UserError, match=f"{path}: damaged"):
+        trainer.train(SMALL, str(tmp_path / "run"), own_dataset)
+
+
+def test_skip_bad_trains_on_what_is_whole(own_dataset, tmp_path, caplog):
+    path = first_file(own_dataset)
+    flip_a_byte(path)
+    trainer.train(changed("data", skip_bad=True), str(tmp_path / "run"), own_dataset)
+    assert any(path in m and "left out" in m for m in caplog.messages)
+    assert all(np.isfinite(w).all() for w in weights_of(tmp_path / "run"))
+
+
+def test_truncated_checkpoint_falls_back_to_the_one_before(small_dataset, tmp_path):
+    run = changed("train", checkpoint_every=1)
+    trainer.train(run, str(tmp_path), small_dataset)
+    whole = [w.copy() for w in weights_of(tmp_path)]
+    newest = snapshots.newest(str(tmp_path / "checkpoints"))
+    data = pathlib.Path(newest.prefix + ".data-00000-of-00001")
+    data.write_bytes(data.read_bytes()[:-100])
+    trainer.train(run, str(tmp_path), small_dataset)
+    for before, after in zip(whole, weights_of(tmp_path), strict=True):
+        assert np.array_equal(before, after)
+
+
+def test_no_whole_checkpoint_is_an_error_not_a_silent_start_from_zero(
+    small_dataset, tmp_path
+):
+    run = changed("train", epochs=1)
+    trainer.train(run, str(tmp_path), small_dataset)
+    for path in (tmp_path / "checkpoints").glob("*.index"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="is whole; delete the folder"):
+        trainer.train(run, str(tmp_path), small_dataset)
+
+
+def test_work_folder_that_cannot_be_made_is_one_line(small_dataset, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot be made") as caught:
+        trainer.train(SMALL, str(tmp_path / "file" / "run"), small_dataset)
+    assert "\n" not in str(caught.value)
+
+
+PREAMBLE = """
+    import resource, signal, sys
+    import tensorflow_datasets as tfds
+    from tests.training.test_trainer import SMALL, changed
+    from mic_tf.errors import UserError
+    from mic_tf.training import trainer
+    builder = tfds.builder_from_directory(sys.argv[2])
+"""
+
+FULL_DISK = """
+    run = changed("train", epochs=1)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000))
+    try:
+        trainer.train(run, sys.argv[1], builder)
+    except UserError as error:
+        sys.exit(str(error))
+"""
+
+
+def process(code: str, workdir, dataset, **options) -> subprocess.Popen:
+    program = textwrap.dedent(PREAMBLE) + textwrap.dedent(code)
+    command = [sys.executable, "-c", program, str(workdir), str(dataset.data_path)]
+    return subprocess.Popen(command, cwd=ROOT, text=True, **options)
+
+
+def test_full_disk_is_one_line_and_leaves_nothing_that_looks_whole(
+    small_dataset, tmp_path
+):
+    failing = process(FULL_DISK, tmp_path, small_dataset, stderr=subprocess.PIPE)
+    _, errors = failing.communicate(timeout=300)
+    assert failing.returncode == 1
+    assert "cannot be written" in errors.strip().splitlines()[-1]
+    assert snapshots.newest(str(tmp_path / "best")) is None
+    trainer.train(changed("train", epochs=1), str(tmp_path), small_dataset)
+    assert snapshots.newest(str(tmp_path / "best")) is not None
+
+
+TRAIN_TO_THE_END = """
+    run = changed("train", epochs=6, checkpoint_every=1, deterministic=True)
+    trainer.train(run, sys.argv[1], builder)
+"""
+
+
+def fingerprint(workdir) -> str:
+    digest = hashlib.sha256()
+    for weight in weights_of(workdir):
+        digest.update(weight.tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.slow
+def test_run_killed_ten_times_ends_with_the_weights_of_an_undisturbed_one(
+    small_dataset, tmp_path
+):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert process(TRAIN_TO_THE_END, whole, small_dataset).wait() == 0
+    chance = random.Random(0)
+    kills = 0
+    for _ in range(60):
+        running = process(TRAIN_TO_THE_END, broken, small_dataset)
+        steps = chance.randint(1, 4)
+        if kills < 10 and wait_for_checkpoints(running, broken, steps, chance):
+            running.send_signal(signal.SIGKILL)
+            kills += 1
+        if running.wait() == 0:
+            break
+    assert kills >= 10
+    assert fingerprint(broken) == fingerprint(whole)
+
+
+def wait_for_checkpoints(running, workdir, count, chance) -> bool:
+    """Waits until the process has written some, then a moment more; False if over."""
+    seen = set()
+    while len(seen) <= count:
+        if running.poll() is not None:
+            return False
+        seen |= {path.name for path in workdir.glob("checkpoints/*.manifest.json")}
+        time.sleep(0.002)
+    # The next checkpoint is begun at once, so this often hits the middle of one.
+    time.sleep(chance.uniform(0, 0.08))
+    return running.poll() is None

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Makes or reuses the environment and runs the tests; arguments go to pytest:
+#   bash tools/test.sh
+#   PYTHON=python3.13 bash tools/test.sh tests/model -x
+set -euo pipefail
+# shellcheck source=tools/environment.sh
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+use_environment dev beam
+cd "$project"
+exec "$python" -m pytest "$@"
