@@ -58,8 +58,16 @@ def build_model(settings: RunSettings, num_families: int) -> keras.Model:
     network = _NETWORKS[settings.network.model]
     embedding = network(log_mel, settings.network)
     logits = layers.Dense(num_families, name="logits")(embedding)
-    logits = layers.Activation("linear", dtype="float32", name="logits_float32")(logits)
+    logits = layers.Activation("linear", dtype=_loss_dtype(), name="logits_wide")(
+        logits
+    )
     return keras.Model(waveform, logits, name=settings.network.model)
+
+
+def _loss_dtype() -> str:
+    """float32 for the softmax of 16-bit networks; float64 where all of it is."""
+    wide = keras.mixed_precision.global_policy().compute_dtype == "float64"
+    return "float64" if wide else "float32"
 
 
 def split_model(model: keras.Model) -> tuple[LogMel, keras.Model]:

@@ -49,7 +49,7 @@ class Trainee(keras.Model):
             )
             with tf.GradientTape() as tape:
                 logits, _ = self._network(log_mel, training=True)
-                losses = weight * self._cross_entropy(target, logits)
+                losses = self._note_losses(target, logits, weight)
                 loss = tf.reduce_sum(losses) / settings.train.batch_size
         variables = self.classifier.trainable_variables
         self.optimizer.minimize(loss, variables, tape=tape)
@@ -59,17 +59,23 @@ class Trainee(keras.Model):
         waveform, family, weight = batch
         logits = self.classifier(waveform, training=False)
         target = tf.one_hot(family, self._num_families)
-        losses = weight * self._cross_entropy(target, logits, smoothing=0.0)
+        losses = self._note_losses(target, logits, weight, smoothing=0.0)
         return self._measure(family, logits, losses, weight)
 
-    def _cross_entropy(
-        self, target: tf.Tensor, logits: tf.Tensor, smoothing: float | None = None
+    def _note_losses(
+        self,
+        target: tf.Tensor,
+        logits: tf.Tensor,
+        weight: tf.Tensor,
+        smoothing: float | None = None,
     ) -> tf.Tensor:
+        """Weighted cross-entropy of each note, [batch]."""
         if smoothing is None:
             smoothing = self._settings.train.label_smoothing
         target = tf.cast(target, logits.dtype)
         target = target * (1.0 - smoothing) + smoothing / self._num_families
-        return tf.nn.softmax_cross_entropy_with_logits(target, logits)
+        losses = tf.nn.softmax_cross_entropy_with_logits(target, logits)
+        return tf.cast(weight, losses.dtype) * losses
 
     def _measure(
         self,

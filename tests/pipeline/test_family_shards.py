@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mic_tf.errors import UserError
-from mic_tf.pipeline import batches, family_shards
+from mic_tf.pipeline import batches, draws, family_shards
 from mic_tf.pipeline.balance import balance
 from mic_tf.pipeline.draws import Draw
 from tests.conftest import make_note, write_dataset

@@ -14,11 +14,11 @@ import time
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from tests.training.test_trainer import SMALL, changed, weights_of
 
 from mic_tf.errors import UserError
 from mic_tf.pipeline import index as note_index
 from mic_tf.training import snapshots, trainer
+from tests.training.test_trainer import SMALL, changed, weights_of
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -1,0 +1,181 @@
+"""Several replicas and several workers, each set in processes of its own."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from mic_tf.training import callbacks
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+LOSS_CURVE = """
+    import dataclasses, json, sys
+    import numpy as np
+    import tensorflow as tf
+    import tf_keras as keras
+    from mic_tf.settings import NetworkSettings, RunSettings, TrainSettings
+    from mic_tf.training import strategy
+    from mic_tf.training.trainee import Trainee, compile_trainee
+
+    replicas, synchronised = int(sys.argv[1]), sys.argv[2] == "synchronised"
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    device = tf.config.LogicalDeviceConfiguration()
+    tf.config.set_logical_device_configuration(cpu, [device] * replicas)
+    keras.utils.set_random_seed(1)
+    keras.mixed_precision.set_global_policy("float64")
+    if not synchronised:
+        original = keras.layers.BatchNormalization
+        keras.layers.BatchNormalization = lambda synchronized, **rest: original(**rest)
+    settings = RunSettings(
+        network=NetworkSettings(width=4, depth=2, dense_units=8, dropout=0.0),
+        train=TrainSettings(batch_size=8, learning_rate=1e-2),
+    )
+    settings = dataclasses.replace(
+        settings,
+        frontend=dataclasses.replace(settings.frontend, n_mels=32, hop_length=2000),
+    )
+    random = np.random.default_rng(0)
+    waveform = random.integers(-9000, 9000, [160, 64_000]).astype(np.int16)
+    family = random.integers(0, 11, 160).astype(np.int32)
+    weight = np.ones(160, np.float32)
+    placement = strategy.choose("mirrored")
+    assert placement.strategy.num_replicas_in_sync == replicas
+    with placement.strategy.scope():
+        trainee = Trainee(settings, 11)
+        compile_trainee(trainee, settings, 20)
+    losses = []
+
+    class Losses(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            losses.append(float(trainee.exact_loss.result()))
+            trainee.exact_loss.reset_state()
+
+    trainee.exact_loss = keras.metrics.Mean(dtype="float64")
+    original_measure = trainee._measure
+
+    def measure(family, logits, losses, weight):
+        trainee.exact_loss.update_state(losses)
+        return original_measure(family, logits, losses, weight)
+
+    trainee._measure = measure
+    # The front-end is float32: note by note, so that no batch size is in its rounding.
+    frontend = trainee._frontend
+    trainee._frontend = lambda batch: tf.map_fn(
+        lambda note: frontend(note[tf.newaxis])[0], batch, fn_output_signature=tf.float32
+    )
+    data = tf.data.Dataset.from_tensor_slices((waveform, family, weight)).batch(8)
+    trainee.fit(data, epochs=1, verbose=0, callbacks=[Losses()])
+    print(json.dumps(losses))
+"""
+
+
+def loss_curve(replicas: int, kind: str) -> np.ndarray:
+    command = [sys.executable, "-c", textwrap.dedent(LOSS_CURVE), str(replicas), kind]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return np.array(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_loss_curve_does_not_depend_on_the_number_of_replicas():
+    one = loss_curve(1, "synchronised")
+    assert len(one) == 20
+    assert np.isfinite(one).all()
+    assert np.abs(one - loss_curve(2, "synchronised")).max() < 1e-9
+    assert np.abs(one - loss_curve(2, "unsynchronised")).max() > 1e-4
+
+
+WORKER = """
+    import hashlib, json, sys
+    import tensorflow_datasets as tfds
+    from tests.training.test_trainer import SMALL, changed
+    from mic_tf.training import trainer, trainee
+
+    kept = []
+    original = trainee.Trainee.__init__
+
+    def remember(self, *arguments):
+        original(self, *arguments)
+        kept.append(self)
+
+    trainee.Trainee.__init__ = remember
+    run = changed("train", strategy="multi_worker", checkpoint_every=2)
+    summary = trainer.train(run, sys.argv[1], tfds.builder_from_directory(sys.argv[2]))
+    digest = hashlib.sha256()
+    for weight in kept[0].classifier.get_weights():
+        digest.update(weight.tobytes())
+    print(json.dumps({"weights": digest.hexdigest(), **summary}))
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def start_workers(workdirs: list, dataset) -> list[subprocess.Popen]:
+    hosts = [f"127.0.0.1:{port}" for port in free_ports(len(workdirs))]
+    workers = []
+    for index, workdir in enumerate(workdirs):
+        task = {"type": "worker", "index": index}
+        config = json.dumps({"cluster": {"worker": hosts}, "task": task})
+        program = [sys.executable, "-c", textwrap.dedent(WORKER)]
+        workers.append(
+            subprocess.Popen(
+                [*program, str(workdir), str(dataset.data_path)],
+                cwd=ROOT,
+                env={**os.environ, "TF_CONFIG": config},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    return workers
+
+
+def results(workers: list[subprocess.Popen]) -> list[dict]:
+    found = []
+    for worker in workers:
+        output, errors = worker.communicate(timeout=300)
+        assert worker.returncode == 0, errors[-3000:]
+        found.append(json.loads(output.splitlines()[-1]))
+    return found
+
+
+@pytest.mark.slow
+def test_two_workers_end_with_the_same_weights_and_only_the_chief_writes(
+    small_dataset, tmp_path
+):
+    chief, other = results(
+        start_workers([tmp_path / "run", tmp_path / "run"], small_dataset)
+    )
+    assert chief["weights"] == other["weights"]
+    assert chief["steps_per_epoch"] == other["steps_per_epoch"] == 6
+    assert chief["replicas"] == 2
+    assert len(callbacks.read_history(str(tmp_path / "run"))) == 2
+
+
+@pytest.mark.slow
+def test_two_workers_go_on_after_one_was_killed(small_dataset, tmp_path):
+    whole = results(start_workers([tmp_path / "whole"] * 2, small_dataset))
+    workers = start_workers([tmp_path / "broken"] * 2, small_dataset)
+    manifest = tmp_path / "broken" / "checkpoints"
+    while not list(manifest.glob("*.manifest.json")):
+        assert workers[0].poll() is None, workers[0].stderr.read()[-3000:]
+    workers[1].kill()
+    workers[0].kill()
+    for worker in workers:
+        worker.communicate()
+    again = results(start_workers([tmp_path / "broken"] * 2, small_dataset))
+    assert again[0]["weights"] == again[1]["weights"] == whole[0]["weights"]
