@@ -65,6 +65,15 @@ def copied_tools(tmp_path) -> pathlib.Path:
     return tmp_path / "project"
 
 
+def files_below(folder: pathlib.Path) -> set[str]:
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(folder))
+        for path in paths
+        if "__pycache__" not in path.parts and not path.name.startswith(".")
+    }
+
+
 def bash(script: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         ["bash", "-c", f"set -euo pipefail\n{script}"],
@@ -183,7 +192,7 @@ def test_pyproject_names_commands_that_exist():
 
 
 @pytest.mark.slow
-def test_the_installed_package_has_its_commands_and_configs(tmp_path):
+def test_the_installed_package_has_its_commands_and_all_files(tmp_path):
     ignored = shutil.ignore_patterns(".*", "quickstart", "runs", "build", "*.egg-info")
     shutil.copytree(PROJECT, tmp_path / "source", ignore=ignored)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
@@ -193,7 +202,7 @@ def test_the_installed_package_has_its_commands_and_configs(tmp_path):
         [*pip, *offline, "--target", target, tmp_path / "source"], check=True
     )
     assert (target / "bin" / "mic-train").is_file()
-    assert list((target / "mic_tf" / "configs").glob("*.cfg"))
+    assert files_below(target / "mic_tf") == files_below(PROJECT / "mic_tf")
     [metadata] = target.glob("mic_tf-*.dist-info/METADATA")
     assert 'tensorflow==2.21.0; python_version >= "3.13"' in metadata.read_text()
     assert not (target / "tests").exists()
