@@ -68,7 +68,7 @@ export_model() {
 }
 
 predict() {
-  "$python" tools/write_notes.py --data_dir="$data" --out="$examples"
+  "$python" tools/write_notes.py --workdir="$run" --out="$examples"
   "$python" -m mic_tf.predict --model="$run" "$examples" |
     tee "$answers.part"
   mv "$answers.part" "$answers"

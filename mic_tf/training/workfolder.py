@@ -106,20 +106,29 @@ def check_same_settings(workdir: str, settings: RunSettings) -> bool:
     return True
 
 
-def load_run(workdir: str) -> TrainedRun:
-    """Opens a work folder with the weights that were selected.
+def load_settings(workdir: str) -> RunSettings:
+    """The settings of a work folder's run.
 
     Raises:
-      UserError: it is no work folder, or has no weights yet.
+      UserError: it is no work folder.
     """
     config = read_config(workdir)
     if config is None:
         raise UserError(
             f"{workdir}: no {CONFIG}, so no work folder; train with --workdir first"
         )
-    settings = run_settings.run_from_dict(
-        config["settings"], files.join(workdir, CONFIG)
-    )
+    path = files.join(workdir, CONFIG)
+    return run_settings.run_from_dict(config["settings"], path)
+
+
+def load_run(workdir: str) -> TrainedRun:
+    """Opens a work folder with the weights that were selected.
+
+    Raises:
+      UserError: it is no work folder, or has no weights yet.
+    """
+    settings = load_settings(workdir)
+    config = read_config(workdir)
     labels = tuple(config["labels"])
     best = snapshots.newest(files.join(workdir, BEST))
     if best is None:
