@@ -63,15 +63,29 @@ def run(main: Callable[[list[str]], int | None]) -> None:
 
     def guarded(argv: list[str]) -> int:
         try:
-            return main(argv[1:]) or EXIT_OK
+            return _end(main(argv[1:]) or EXIT_OK)
         except UserError as error:
-            return _fail(str(error))
+            print(f"error: {error}", file=sys.stderr)
+            return _end(EXIT_USER_ERROR)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
-            return EXIT_INTERRUPTED
+            return _end(EXIT_INTERRUPTED)
 
     module = sys.modules[main.__module__]
     app.run(guarded, flags_parser=_flags_parser(module))
+
+
+def _end(status: int) -> int:
+    """Ends the process at once where tensorflow-io would abort it on the way out.
+
+    Once it has used s3://, its native library aborts the interpreter's own exit
+    ("pure virtual method called"), and success would leave with status 134.
+    """
+    if "tensorflow_io" in sys.modules:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def _is_worth_showing(record: LogRecord) -> bool:

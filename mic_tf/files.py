@@ -136,4 +136,6 @@ def rename_tree(source: str, target: str) -> None:
             )
             make_folder(os.path.dirname(destination))
             tf.io.gfile.rename(join(folder, name), destination, overwrite=True)
-    tf.io.gfile.rmtree(source)
+    # In an object store a folder without files is not there any more.
+    with contextlib.suppress(tf.errors.NotFoundError):
+        tf.io.gfile.rmtree(source)

@@ -68,7 +68,9 @@ LOSS_CURVE = """
     # The front-end is float32: note by note, so that no batch size is in its rounding.
     frontend = trainee._frontend
     trainee._frontend = lambda batch: tf.map_fn(
-        lambda note: frontend(note[tf.newaxis])[0], batch, fn_output_signature=tf.float32
+        lambda note: frontend(note[tf.newaxis])[0],
+        batch,
+        fn_output_signature=tf.float32,
     )
     data = tf.data.Dataset.from_tensor_slices((waveform, family, weight)).batch(8)
     trainee.fit(data, epochs=1, verbose=0, callbacks=[Losses()])
