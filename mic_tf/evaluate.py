@@ -4,10 +4,12 @@ Usage:
   python -m mic_tf.evaluate --workdir=runs/phase4
   python -m mic_tf.evaluate --model=runs/phase4/export \
       --dataset=nsynth_jsonwav --data_dir=~/tensorflow_datasets --split=valid
+  python -m mic_tf.evaluate --workdir=runs/best --compare=runs/phase4
 
-Writes metrics.json, predictions.csv, confusion.png and report.html into
+Writes metrics.json, predictions.csv, report.html and its pictures into
 WORKDIR/eval/DATASET-SPLIT (or --out), and prints a table. Every figure stands beside
-the name of the protocol under which the notes were divided.
+the name of the protocol under which the notes were divided, with an interval over
+instruments and the share of the test that was already heard in training.
 """
 
 from absl import flags, logging
@@ -33,6 +35,12 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "out", "", "Folder for the files; default: WORKDIR/eval/DATASET-SPLIT."
     )
+    flags.DEFINE_string(
+        "compare", "", "Work folder of another run, measured on the same notes."
+    )
+    flags.DEFINE_bool(
+        "leakage", True, "Look for test notes that were heard in training."
+    )
     flags.DEFINE_integer("batch_size", 32, "Notes a batch.", lower_bound=1)
 
 
@@ -47,10 +55,13 @@ def main(arguments: list[str]) -> int:
 
     from mic_tf import files
     from mic_tf.datasets import catalogue
-    from mic_tf.evaluation import evaluator
+    from mic_tf.evaluation import evaluator, report, sections
     from mic_tf.pipeline import batches
+    from mic_tf.training import callbacks
 
-    files.register_file_systems(flag.workdir, flag.model, flag.data_dir, flag.out)
+    files.register_file_systems(
+        flag.workdir, flag.model, flag.data_dir, flag.out, flag.compare
+    )
     subject, data_dir = _subject(flag)
     dataset = flag.dataset or _trained_on(subject)
     builder = catalogue.load_builder(dataset, flag.data_dir or data_dir)
@@ -69,12 +80,34 @@ def main(arguments: list[str]) -> int:
         protocol=partition.protocol,
         protocol_words=words,
     )
+    result |= report.details(found, records, subject.labels)
+    # What is left out here was trained on all the same.
+    heard, _ = evaluator.partition_for(subject, records, name)
+    result |= _checks(flag, subject, records, heard, found, name)
+    result["remarks"] = sections.remarks(result)
     short_name = name.split("/")[0]
     folder = flag.out or files.join(flag.workdir, "eval", f"{short_name}-{split}")
     evaluator.write(folder, result, found, records)
+    history = callbacks.read_history(flag.workdir) if flag.workdir else []
+    report.write(folder, result, found, records, subject, heard, history)
     print(evaluator.table(result))
     logging.info("written to %s", folder)
     return command.EXIT_OK
+
+
+def _checks(flag, subject, records, heard, found, dataset: str) -> dict:
+    """What the figures have to be read with: leakage, exclusions, another run."""
+    from mic_tf.evaluation import checks
+
+    result = {}
+    if flag.leakage:
+        result |= checks.leakage_of(records, heard, found)
+    result |= checks.excluded_from(subject, records, flag.exclude)
+    if flag.compare:
+        result |= checks.comparison_with(
+            flag.compare, records, found, dataset, flag.batch_size
+        )
+    return result
 
 
 def _subject(flag: flags.FlagValues) -> tuple:

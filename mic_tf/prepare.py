@@ -55,6 +55,11 @@ _SEED = flags.DEFINE_integer(
     "soundfont_notes: chooses notes and deals instruments to splits.",
     lower_bound=0,
 )
+_UNIFORM = flags.DEFINE_bool(
+    "uniform",
+    False,
+    "soundfont_notes: as many notes of each family, instead of NSynth's proportions.",
+)
 _BEAM_OPTIONS = flags.DEFINE_string(
     "beam_options",
     "",
@@ -85,6 +90,7 @@ _ONLY_FOR = {
     "soundfont": ("soundfont_notes",),
     "max_notes": ("soundfont_notes",),
     "seed": ("soundfont_notes",),
+    "uniform": ("soundfont_notes",),
     "beam_options": ("nsynth",),
     "skip_bad": ("nsynth_jsonwav", "sample_folder"),
 }
@@ -148,6 +154,7 @@ def _source_of(dataset: str) -> dict:
             "soundfonts": tuple(map(os.path.expanduser, _SOUNDFONT.value)),
             "train_notes": _MAX_NOTES.value,
             "seed": _SEED.value,
+            "uniform": _UNIFORM.value,
         }
     return {"source": os.path.expanduser(_SOURCE.value)}
 

@@ -65,6 +65,17 @@ class DataSettings:
         "Folder of the prepared data sets (local, gs://, s3://).",
         identity=False,
     )
+    extra_datasets: str = setting(
+        "",
+        "Comma-separated prepared sets of the same families whose notes are trained "
+        "on too, all splits of them, whatever the protocol.",
+    )
+    extra_share: float = setting(
+        0.5,
+        "Share of the notes drawn in training that come from the extra data sets.",
+        minimum=0.0,
+        maximum=1.0,
+    )
     protocol: str = setting(
         "official",
         "How notes become train, valid and test. official: the data set's own "
@@ -116,6 +127,12 @@ class DataSettings:
         1024, "Notes held in memory to mix their order.", minimum=1
     )
 
+    @property
+    def dataset_names(self) -> tuple[str, ...]:
+        """The main data set, then the extra ones."""
+        extras = (name.strip() for name in self.extra_datasets.split(","))
+        return (self.dataset, *filter(None, extras))
+
 
 @dataclasses.dataclass(frozen=True)
 class FrontEndSettings:
@@ -149,8 +166,63 @@ class AugmentSettings:
     shift_seconds: float = setting(
         0.0, "Delay by up to this many seconds.", minimum=0.0, maximum=3.0
     )
+    record_again: float = setting(
+        1.0,
+        "Share of the notes that the settings from tilt_db to decay_db apply to; the "
+        "others stay clean.",
+        minimum=0.0,
+        maximum=1.0,
+    )
     tilt_db: float = setting(
         0.0, "Random spectral tilt of up to this many dB over the range.", minimum=0.0
+    )
+    band_pass_octaves: float = setting(
+        0.0,
+        "A cut of the lowest and of the highest up to this many octaves, each on a "
+        "third of the notes.",
+        minimum=0.0,
+        maximum=6.0,
+    )
+    equalise_db: float = setting(
+        0.0,
+        "A random smooth frequency response, of about this standard deviation in dB.",
+        minimum=0.0,
+    )
+    echo: float = setting(
+        0.0,
+        "Share of the notes that get a room's decay, of 0.1 to 2 s and -25 to 0 dB.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    floor_db: float = setting(
+        0.0,
+        "A noise floor on half the notes, from this many dB below the loudest "
+        "point down to top_db.",
+        minimum=0.0,
+    )
+    crop_seconds: float = setting(
+        0.0,
+        "On half the notes, start by up to this many seconds too late, and on a third "
+        "end early, with silence behind.",
+        minimum=0.0,
+        maximum=3.5,
+    )
+    stretch: float = setting(
+        0.0,
+        "Play faster or slower by up to this share, at the same pitch.",
+        minimum=0.0,
+        maximum=0.5,
+    )
+    pitch_semitones: float = setting(
+        0.0,
+        "Play higher or lower by up to this many semitones, at the same tempo.",
+        minimum=0.0,
+        maximum=24.0,
+    )
+    decay_db: float = setting(
+        0.0,
+        "Fade or swell by up to this many dB over a note's length.",
+        minimum=0.0,
     )
     roll_bands: int = setting(
         0, "Shift the log-mel by up to this many bands.", minimum=0

@@ -47,10 +47,13 @@ def main(arguments: list[str]) -> int:
     from mic_tf.training.callbacks import Preempted
 
     files.register_file_systems(workdir, run.data.data_dir)
-    builder = catalogue.load_builder(run.data.dataset, run.data.data_dir)
+    builder, *extras = (
+        catalogue.load_builder(name, run.data.data_dir)
+        for name in run.data.dataset_names
+    )
     workdir = workdir.rstrip("/")
     try:
-        summary = trainer.train(run, workdir, builder)
+        summary = trainer.train(run, workdir, builder, extras)
     except Preempted:
         return EXIT_PREEMPTED
     trained = workfolder.load_run(workdir)

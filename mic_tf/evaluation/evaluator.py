@@ -12,8 +12,10 @@ from absl import logging
 from tqdm.auto import tqdm
 
 from mic_tf import files
+from mic_tf import settings as run_settings
 from mic_tf.errors import UserError
 from mic_tf.evaluation import metrics
+from mic_tf.model import networks
 from mic_tf.pipeline import batches, splits
 from mic_tf.pipeline.batches import Records
 from mic_tf.pipeline.splits import Partition
@@ -34,12 +36,17 @@ class Subject:
       labels: names of the families, in the order of the probabilities.
       probabilities: from waveforms, int16 [batch, 64000], to float [batch, families].
       trained_on: `data` of the run's summary: data set, protocol, settings.
+      embedding: from waveforms, int16 [batch, 64000], to float [batch, d]; None where
+        the model does not say.
+      facts: what else is known of it, shown in the report: settings, versions, summary.
     """
 
     name: str
     labels: tuple[str, ...]
     probabilities: Callable[[tf.Tensor], tf.Tensor]
     trained_on: dict[str, Any]
+    embedding: Callable[[tf.Tensor], tf.Tensor] | None = None
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +71,16 @@ def subject_of_run(run: workfolder.TrainedRun) -> Subject:
     def probabilities(waveform: tf.Tensor) -> tf.Tensor:
         return tf.nn.softmax(run.model(waveform, training=False) / run.temperature)
 
-    return Subject(run.workdir, run.labels, probabilities, run.summary["data"])
+    frontend, network = networks.split_model(run.model)
+
+    @tf.function(reduce_retracing=True)
+    def embedding(waveform: tf.Tensor) -> tf.Tensor:
+        return network(frontend(waveform), training=False)[1]
+
+    facts = {"settings": run_settings.to_dict(run.settings), **run.summary}
+    return Subject(
+        run.workdir, run.labels, probabilities, run.summary["data"], embedding, facts
+    )
 
 
 def partition_for(
@@ -209,6 +225,7 @@ def table(result: dict[str, Any]) -> str:
         f"accuracy {result['accuracy']:.4f}, balanced accuracy "
         f"{result['balanced_accuracy']:.4f}, macro-F1 {result['macro_f1']:.4f} "
         f"({result['protocol']}; {len(result['families_present'])} families)",
+        *result.get("remarks", []),
         "",
         f"{'family':<16}{'notes':>7}{'precision':>11}{'recall':>9}{'F1':>9}",
     ]

@@ -8,6 +8,8 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (after the choice of backend)
 
+from mic_tf.model.frontend import LogMel  # noqa: E402
+
 
 def confusion_png(confusion: np.ndarray, labels: tuple[str, ...], title: str) -> bytes:
     """The confusion matrix: colour is the share of the row, figures are counts.
@@ -37,6 +39,34 @@ def confusion_png(confusion: np.ndarray, labels: tuple[str, ...], title: str) ->
     axes.set_title(title, size=10, wrap=True)
     figure.colorbar(image, ax=axes, label="share of the family's notes", shrink=0.8)
     return _png(figure)
+
+
+def curves_png(history: list[dict[str, str]]) -> bytes:
+    """Learning curves of `history.csv`: loss, accuracy and macro-F1."""
+    epochs = [int(row["epoch"]) for row in history]
+    figure, panels = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    for axes, name in zip(panels, ("loss", "accuracy", "macro_f1"), strict=True):
+        for column, style in ((name, "-"), (f"val_{name}", "--")):
+            values = [float(row.get(column) or "nan") for row in history]
+            axes.plot(epochs, values, style, label=column)
+        axes.set_xlabel("epoch")
+        axes.set_title(name)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return _png(figure)
+
+
+def log_mel_png(waveform: np.ndarray) -> bytes:
+    """The log-mel of a note, time to the right, low bands below.
+
+    Args:
+      waveform: int16 [samples].
+    """
+    layer = LogMel(n_fft=1024, hop_length=512, n_mels=80)
+    log_mel = layer(waveform[np.newaxis]).numpy()[0]
+    buffer = io.BytesIO()
+    plt.imsave(buffer, log_mel.T, cmap="magma", origin="lower", vmin=-1, vmax=1)
+    return buffer.getvalue()
 
 
 def _png(figure: plt.Figure) -> bytes:

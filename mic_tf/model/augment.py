@@ -7,7 +7,7 @@ none can be in an exported graph or in an evaluation.
 
 import tensorflow as tf
 
-from mic_tf.model import randomness
+from mic_tf.model import randomness, recording
 from mic_tf.settings import AugmentSettings
 from mic_tf.taxonomy import SAMPLE_RATE
 
@@ -40,18 +40,20 @@ def augment_waveforms(
     return waveform, target
 
 
-def augment_log_mel(log_mel: tf.Tensor, settings: AugmentSettings) -> tf.Tensor:
-    """Tilt, roll and SpecAugment masks of a batch of log-mels.
+def augment_log_mel(
+    log_mel: tf.Tensor, settings: AugmentSettings, top_db: float = 80.0
+) -> tf.Tensor:
+    """Another recording of a batch of log-mels, then roll and SpecAugment masks.
 
     Args:
       log_mel: float32 [batch, frames, n_mels] in about [-1, 1].
       settings: what to do.
+      top_db: decibels between -1 and 1, as the front-end scales them.
 
     Returns:
       The changed log-mels, same shape.
     """
-    if settings.tilt_db:
-        log_mel = tilt(log_mel, settings.tilt_db)
+    log_mel = recording.record_again(log_mel, settings, top_db)
     if settings.roll_bands:
         log_mel = roll(log_mel, settings.roll_bands)
     for number in range(settings.time_masks):
@@ -108,16 +110,6 @@ def mixup(
     even = waveform * 0.1 / tf.maximum(level, 1e-4)
     mixed = share * even + (1.0 - share) * tf.roll(even, 1, axis=0)
     return mixed, share * target + (1.0 - share) * tf.roll(target, 1, axis=0)
-
-
-def tilt(log_mel: tf.Tensor, largest_db: float) -> tf.Tensor:
-    """Adds a slope over the bands, up to `largest_db` from lowest to highest."""
-    batch, _, n_mels = _shape(log_mel)
-    slope = tf.random.stateless_uniform(
-        [batch, 1, 1], randomness.seed_for("tilt"), -1.0, 1.0
-    )
-    ramp = tf.linspace(-0.5, 0.5, n_mels)[tf.newaxis, tf.newaxis]
-    return log_mel + slope * tf.cast(ramp, log_mel.dtype) * (largest_db / 40.0)
 
 
 def roll(log_mel: tf.Tensor, most_bands: int) -> tf.Tensor:

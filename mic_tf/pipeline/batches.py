@@ -21,11 +21,14 @@ class Records:
       paths: full paths of the record files, in the index's order.
       audio_is_float: whether audio is stored as 32-bit floats (TFDS's own builder)
         or as 16-bit PCM bytes (ours).
+      instrument_offset: index's instrument minus the one stored in the record, int64
+        [notes]; None: 0 (only joined sets differ).
     """
 
     index: NoteIndex
     paths: tuple[str, ...]
     audio_is_float: bool
+    instrument_offset: np.ndarray | None = None
 
 
 def open_records(
@@ -171,7 +174,8 @@ def _parser(records: Records, class_weight: np.ndarray | None):
     """A function from (serialized [batch], row [batch]) to waveforms and labels."""
     index = records.index
     families = tf.constant(index.family, tf.int64)
-    instruments = tf.constant(index.instrument, tf.int64)
+    offset = 0 if records.instrument_offset is None else records.instrument_offset
+    instruments = tf.constant(index.instrument - offset, tf.int64)
     weights = tf.constant(
         np.ones(len(index.families)) if class_weight is None else class_weight,
         tf.float32,

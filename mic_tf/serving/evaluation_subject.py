@@ -29,4 +29,13 @@ def of_export(path: str) -> Subject:
         windows = waveform.numpy().astype(np.float32) / 32768.0
         return tf.constant(infer(windows)[0])
 
-    return Subject(path, contract.labels, probabilities, data)
+    def embedding(waveform: tf.Tensor) -> tf.Tensor:
+        windows = np.asarray(waveform, np.float32) / 32768.0
+        return tf.constant(infer(windows)[1])
+
+    facts = {
+        "settings": contract.settings,
+        "versions": contract.versions,
+        **contract.training,
+    }
+    return Subject(path, contract.labels, probabilities, data, embedding, facts)

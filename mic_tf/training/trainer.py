@@ -4,7 +4,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -21,11 +21,15 @@ from mic_tf.training import lock, training_data, workfolder
 from mic_tf.training import strategy as strategies
 from mic_tf.training.callbacks import HistoryFile, Progress, Saver
 from mic_tf.training.strategy import Placement
+from mic_tf.training.tensorboard import Pictures
 from mic_tf.training.trainee import Trainee, compile_trainee
 
 
 def train(
-    settings: RunSettings, workdir: str, builder: tfds.core.DatasetBuilder
+    settings: RunSettings,
+    workdir: str,
+    builder: tfds.core.DatasetBuilder,
+    extra_builders: Sequence[tfds.core.DatasetBuilder] = (),
 ) -> dict[str, Any]:
     """Trains to the end, from where the work folder stands.
 
@@ -33,6 +37,7 @@ def train(
       settings: of the run.
       workdir: the work folder; made if missing.
       builder: the prepared data set.
+      extra_builders: further prepared sets, all of whose notes are trained on.
 
     Returns:
       The run's summary, as `summary.json` has it.
@@ -45,18 +50,18 @@ def train(
     _check(settings, placement)
     held = lock.only_one(workdir) if placement.is_chief else contextlib.nullcontext()
     with held:
-        return _train(settings, workdir, builder, placement)
+        return _train(settings, workdir, (builder, *extra_builders), placement)
 
 
 def _train(
     settings: RunSettings,
     workdir: str,
-    builder: tfds.core.DatasetBuilder,
+    builders: Sequence[tfds.core.DatasetBuilder],
     placement: Placement,
 ) -> dict[str, Any]:
     resuming = workfolder.check_same_settings(workdir, settings)
     _set_up_chance(settings)
-    data = training_data.describe_data(settings, builder)
+    data = training_data.describe_data(settings, builders[0], builders[1:])
     labels = data.records.index.families
     if placement.is_chief and not resuming:
         workfolder.write_config(workdir, settings, labels, data.description)
@@ -184,13 +189,12 @@ class _Run:
     def _drawn(self, draw: draws.Draw) -> tf.data.Dataset:
         """Balanced notes, not yet parsed."""
         data = self._data
-        selected = data.partition.parts["train"]
         if data.shards is not None:
+            selected = data.partition.parts["train"]
             return draws.drawn_from_families(
                 data.shards, selected, data.balance.target, draw
             )
-        acceptance = data.balance.acceptance[data.records.index.family]
-        return draws.drawn_records(data.records, selected * acceptance, draw)
+        return draws.drawn_records(data.records, data.acceptance, draw)
 
     def _validation_batches(self) -> Any:
         """Validation batches and their number; none where there is nothing to see."""
@@ -239,9 +243,14 @@ class _Run:
                 keras.callbacks.TensorBoard(
                     logs, write_graph=False, profile_batch=profile
                 ),
+                self._pictures(logs),
                 Progress(train.epochs, self._steps, train.batch_size),
             ]
         return [*callbacks, self._saver]
+
+    def _pictures(self, logs: str) -> Pictures:
+        train = self._data.partition.parts["train"]
+        return Pictures(logs, self._trainee, self._data.records, train, self._settings)
 
 
 def _check(settings: RunSettings, placement: Placement) -> None:

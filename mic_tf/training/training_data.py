@@ -1,15 +1,17 @@
 """The notes of a run: opened, divided, weighed."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
 from mic_tf import files
 from mic_tf.errors import UserError
 from mic_tf.pipeline import balance as balancing
-from mic_tf.pipeline import batches, family_shards, splits
+from mic_tf.pipeline import batches, family_shards, joining, splits
 from mic_tf.pipeline.batches import Records
 from mic_tf.pipeline.family_shards import FamilyShards
 from mic_tf.settings import RunSettings
@@ -20,9 +22,11 @@ class TrainingData:
     """The notes of a run and how they are balanced.
 
     Attributes:
-      records: the data set.
-      partition: its division.
-      balance: acceptance rates and weights.
+      records: the data set, the extra ones behind it.
+      partition: its division; notes of extra sets are all in train.
+      balance: acceptance rates and weights of the data set's own families.
+      acceptance: probability with which a pass takes each note, float64 [notes]; 0
+        outside train.
       shards: record files by family, for `--balance=streams`.
       description: what `config.json` and the exported contract say of the data.
     """
@@ -30,6 +34,7 @@ class TrainingData:
     records: Records
     partition: splits.Partition
     balance: balancing.Balance
+    acceptance: np.ndarray
     shards: FamilyShards | None
     description: dict[str, Any]
 
@@ -39,17 +44,34 @@ class TrainingData:
 
 
 def describe_data(
-    settings: RunSettings, builder: tfds.core.DatasetBuilder
+    settings: RunSettings,
+    builder: tfds.core.DatasetBuilder,
+    extra_builders: Sequence[tfds.core.DatasetBuilder] = (),
 ) -> TrainingData:
-    """Divides and weighs the notes as the settings say, with a line for each choice."""
-    records = batches.open_records(builder, skip_bad=settings.data.skip_bad)
-    partition = divide(settings, records)
-    train_part = partition.part("train")
-    counts = records.index.counts(train_part)
-    balance = balancing.balance(
-        counts, settings.data.balance, settings.data.balance_alpha
+    """Divides and weighs the notes as the settings say, with a line for each choice.
+
+    Args:
+      settings: of the run.
+      builder: the data set that is divided.
+      extra_builders: data sets whose notes are all trained on.
+    """
+    method = settings.data.balance
+    if extra_builders and method in ("streams", "class_weight"):
+        raise UserError(
+            f"--balance={method}: not with --extra_datasets; use rejection or none"
+        )
+    main, *extras = (
+        batches.open_records(each, skip_bad=settings.data.skip_bad)
+        for each in (builder, *extra_builders)
     )
-    streams = settings.data.balance == "streams"
+    divided = divide(settings, main)
+    balance = _balance(settings, main, divided.part("train"))
+    records = joining.join(main, extras)
+    partition = joining.extend(divided, [extra.index for extra in extras])
+    train_part = partition.part("train")
+    acceptance = _acceptance(settings, records, train_part, len(main.index))
+    counts = records.index.counts(train_part)
+    streams = method == "streams"
     shards = family_shards.load(builder, records.index) if streams else None
     names = records.index.families
     absent = [name for name, n in zip(names, counts, strict=True) if not n]
@@ -57,23 +79,49 @@ def describe_data(
         logging.info("no training notes, left out of the target: %s", ", ".join(absent))
     logging.info(
         "%s, %s; %d training notes, balance %s: %.2f records read for each note",
-        builder.info.full_name,
+        " + ".join(each.info.full_name for each in (builder, *extra_builders)),
         splits.PROTOCOL_WORDS[partition.protocol],
         train_part.sum(),
-        settings.data.balance,
-        1.0 if streams else balance.reads_per_note,
+        method,
+        1.0 if streams else train_part.sum() / acceptance.sum(),
     )
     data_settings = dataclasses.asdict(settings.data)
     del data_settings["data_dir"]
     description = {
         "dataset": builder.info.full_name,
+        "extra_datasets": [extra.info.full_name for extra in extra_builders],
         "protocol": partition.protocol,
         "settings": data_settings,
         "hold_out_valid": _holds_out_valid(settings),
         "notes": {name: int(part.sum()) for name, part in partition.parts.items()},
         "train_notes_per_family": dict(zip(names, counts.tolist(), strict=True)),
     }
-    return TrainingData(records, partition, balance, shards, description)
+    return TrainingData(records, partition, balance, acceptance, shards, description)
+
+
+def _balance(
+    settings: RunSettings, records: Records, notes: np.ndarray
+) -> balancing.Balance:
+    data = settings.data
+    counts = records.index.counts(notes)
+    return balancing.balance(counts, data.balance, data.balance_alpha)
+
+
+def _acceptance(
+    settings: RunSettings, records: Records, train_part: np.ndarray, main_notes: int
+) -> np.ndarray:
+    """Each side balanced for itself, then both in the shares that are wanted."""
+    is_extra = np.arange(len(records.index)) >= main_notes
+    acceptance = np.zeros(len(records.index))
+    for side in (~is_extra, is_extra):
+        notes = train_part & side
+        if notes.any():
+            balance = _balance(settings, records, notes)
+            acceptance[notes] = balance.acceptance[records.index.family[notes]]
+    if is_extra.any():
+        share = settings.data.extra_share
+        acceptance = joining.share_out(acceptance, is_extra, share)
+    return acceptance
 
 
 def divide(settings: RunSettings, records: Records) -> splits.Partition:

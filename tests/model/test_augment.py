@@ -8,7 +8,20 @@ from mic_tf.model import augment, randomness
 from mic_tf.settings import AugmentSettings
 
 WAVEFORM = {"shift_seconds": 0.5, "noise_snr_db": 10.0, "mixup_alpha": 0.4}
-LOG_MEL = {"tilt_db": 12.0, "roll_bands": 3, "time_masks": 2, "freq_masks": 2}
+LOG_MEL = {
+    "tilt_db": 12.0,
+    "band_pass_octaves": 2.0,
+    "equalise_db": 4.0,
+    "echo": 0.5,
+    "floor_db": 40.0,
+    "crop_seconds": 1.0,
+    "stretch": 0.2,
+    "pitch_semitones": 4.0,
+    "decay_db": 6.0,
+    "roll_bands": 3,
+    "time_masks": 2,
+    "freq_masks": 2,
+}
 
 
 @pytest.fixture

@@ -54,7 +54,10 @@ class PlannedNote:
 
 
 def plan(
-    instruments: Sequence[Instrument], train_notes: int, seed: int
+    instruments: Sequence[Instrument],
+    train_notes: int,
+    seed: int,
+    weights: Mapping[str, float] = NSYNTH_FAMILY_NOTES,
 ) -> dict[str, list[PlannedNote]]:
     """Chooses the notes of each split.
 
@@ -62,6 +65,7 @@ def plan(
       instruments: all there are.
       train_notes: notes wanted in train; valid and test get an eighth each.
       seed: salt of the hashes that choose.
+      weights: proportion of each family; NSynth's unless given.
 
     Returns:
       Notes by split; fewer than wanted only where all instruments of the split
@@ -70,7 +74,9 @@ def plan(
     by_split = split_instruments(instruments, seed)
     wanted = {"train": train_notes, "valid": train_notes // 8, "test": train_notes // 8}
     return {
-        split: _notes_of_split(split, by_split[split], max(1, wanted[split]), seed)
+        split: _notes_of_split(
+            split, by_split[split], max(1, wanted[split]), seed, weights
+        )
         for split in SPLITS
         if by_split[split]
     }
@@ -131,14 +137,18 @@ def allocate(
 
 
 def _notes_of_split(
-    split: str, instruments: Sequence[Instrument], total: int, seed: int
+    split: str,
+    instruments: Sequence[Instrument],
+    total: int,
+    seed: int,
+    weights: Mapping[str, float],
 ) -> list[PlannedNote]:
     capacity: dict[str, int] = {}
     for instrument in instruments:
         family = instrument.family
         capacity[family] = capacity.get(family, 0) + instrument.capacity
-    shares = allocate(total, NSYNTH_FAMILY_NOTES, capacity)
-    _tell_shortage(split, total, shares, capacity)
+    shares = allocate(total, weights, capacity)
+    _tell_shortage(split, total, shares, capacity, weights)
     notes = []
     for family, share in shares.items():
         members = [i for i in instruments if i.family == family]
@@ -168,7 +178,11 @@ def _notes_of_family(
 
 
 def _tell_shortage(
-    split: str, total: int, shares: Mapping[str, int], capacity: Mapping[str, int]
+    split: str,
+    total: int,
+    shares: Mapping[str, int],
+    capacity: Mapping[str, int],
+    weights: Mapping[str, float],
 ) -> None:
     planned = sum(shares.values())
     if planned < total:
@@ -180,12 +194,12 @@ def _tell_shortage(
             f"{planned:,}",
         )
         return
-    weight = sum(NSYNTH_FAMILY_NOTES[family] for family in shares)
+    weight = sum(weights[family] for family in shares)
     for family, share in shares.items():
-        proportional = total * NSYNTH_FAMILY_NOTES[family] / weight
+        proportional = total * weights[family] / weight
         if share == capacity[family] and share < proportional - 1:
             logging.info(
-                "%s: %s gives all its %s notes; NSynth's proportions would ask for "
+                "%s: %s gives all its %s notes; the proportions would ask for "
                 "%s, the rest comes from the other families",
                 split,
                 family,

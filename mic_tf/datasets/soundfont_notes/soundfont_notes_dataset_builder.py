@@ -13,7 +13,7 @@ from mic_tf.datasets import schema
 from mic_tf.datasets.note_builder import Example, NoteBuilder
 from mic_tf.datasets.soundfont_notes import planning, rendering
 from mic_tf.errors import UserError
-from mic_tf.taxonomy import FAMILIES
+from mic_tf.taxonomy import FAMILIES, NSYNTH_FAMILY_NOTES
 
 DEFAULT_TRAIN_NOTES = 12_000
 
@@ -32,6 +32,7 @@ class Builder(NoteBuilder):
         soundfonts: Sequence[str] = (),
         train_notes: int = DEFAULT_TRAIN_NOTES,
         seed: int = 0,
+        uniform: bool = False,
         **kwargs: Any,
     ):
         """Takes what `NoteBuilder` takes, and what is rendered.
@@ -40,11 +41,13 @@ class Builder(NoteBuilder):
           soundfonts: paths of SF2 or SF3 files; none: TimGM6mb.
           train_notes: notes in train; valid and test get an eighth each.
           seed: chooses the notes and deals the instruments to the splits.
+          uniform: as many notes of each family, instead of NSynth's proportions.
           **kwargs: for `NoteBuilder`.
         """
         self._soundfont_paths = tuple(soundfonts)
         self._train_notes = train_notes
         self._seed = seed
+        self._uniform = uniform
         super().__init__(**kwargs)
 
     def settings(self) -> dict[str, Any]:
@@ -54,6 +57,7 @@ class Builder(NoteBuilder):
             },
             "train_notes": self._train_notes,
             "seed": self._seed,
+            "uniform": self._uniform,
         }
 
     def note_counts(self) -> dict[str, int]:
@@ -79,7 +83,8 @@ class Builder(NoteBuilder):
                 f"--soundfont={','.join(self._paths)}: has none of the General MIDI "
                 "programs that belong to NSynth's families"
             )
-        return planning.plan(instruments, self._train_notes, self._seed)
+        weights = dict.fromkeys(FAMILIES, 1.0) if self._uniform else NSYNTH_FAMILY_NOTES
+        return planning.plan(instruments, self._train_notes, self._seed, weights)
 
     def _split_generators(self, dl_manager):
         notes = [note for notes in self._plan.values() for note in notes]

@@ -1,0 +1,74 @@
+"""What an evaluation's figures have to be read with."""
+
+from typing import Any
+
+import numpy as np
+
+from mic_tf.evaluation import comparison, evaluator, leakage
+from mic_tf.evaluation.evaluator import Answers, Subject
+from mic_tf.pipeline.batches import Records
+from mic_tf.pipeline.splits import Partition
+from mic_tf.training import workfolder
+from mic_tf.training.training_data import read_exclusions
+
+
+def leakage_of(records: Records, partition: Partition, found: Answers) -> dict:
+    """`leakage` of `metrics.json`; nothing where other notes were trained on."""
+    train = partition.parts.get("train")
+    if partition.protocol == evaluator.OTHER_DATA or train is None or not train.any():
+        return {}
+    tested = np.zeros(len(records.index), bool)
+    tested[found.rows] = True
+    if not (tested & ~train).any():
+        # The training notes themselves are measured: all of it was heard.
+        return {}
+    return {"leakage": leakage.leakage(records, train, tested)}
+
+
+def excluded_from(subject: Subject, records: Records, exclude: str) -> dict:
+    """`excluded` of `metrics.json`: files of ids left out, and notes they match."""
+    of_training = subject.trained_on.get("settings", {}).get("exclude", "")
+    paths = [path for path in dict.fromkeys((of_training, exclude)) if path]
+    if not paths:
+        return {}
+    ids = set().union(*(read_exclusions(path) for path in paths))
+    notes = int(np.isin(records.index.ids, sorted(ids)).sum())
+    return {"excluded": {"file": ", ".join(paths), "notes": notes}}
+
+
+def comparison_with(
+    workdir: str,
+    records: Records,
+    found: Answers,
+    dataset: str,
+    batch_size: int = 32,
+) -> dict[str, Any]:
+    """`comparison` of `metrics.json`: another run on the same notes.
+
+    Args:
+      workdir: of the other run.
+      records: the data set.
+      found: this model's answers.
+      dataset: the data set's full name.
+      batch_size: notes a batch.
+
+    Returns:
+      What `comparison.compare` says, `other` and `heard`: how many of the notes the
+      other run was trained on.
+    """
+    other = evaluator.subject_of_run(workfolder.load_run(workdir.rstrip("/")))
+    selected = np.zeros(len(records.index), bool)
+    selected[found.rows] = True
+    theirs = evaluator.answers(other, records, selected, batch_size)
+    if not np.array_equal(theirs.rows, found.rows):
+        raise ValueError("two passes over the same notes differ in their order")
+    partition, _ = evaluator.partition_for(other, records, dataset)
+    heard = partition.parts.get("train", np.zeros_like(selected)) & selected
+    if partition.protocol == evaluator.OTHER_DATA:
+        heard = np.zeros_like(selected)
+    table = comparison.compare(_right(found), _right(theirs))
+    return {"comparison": {**table, "other": other.name, "heard": int(heard.sum())}}
+
+
+def _right(found: Answers) -> np.ndarray:
+    return found.probabilities.argmax(axis=1) == found.truth

@@ -1,0 +1,110 @@
+"""Several runs in one table, from what their work folders hold."""
+
+import os
+from typing import Any
+
+import tensorflow as tf
+
+from mic_tf import files
+from mic_tf.errors import UserError
+from mic_tf.evaluation.markup import element, page, table
+from mic_tf.training import workfolder
+
+HEADERS = (
+    "run",
+    "model",
+    "measured on",
+    "protocol",
+    "notes",
+    "accuracy",
+    "balanced accuracy",
+    "macro-F1",
+    "ECE",
+    "heard in training",
+    "training",
+)
+_TEXT_COLUMNS = (1, 2, 3, 10)
+
+
+def rows(workdirs: list[str]) -> list[tuple[str, ...]]:
+    """One row, as `HEADERS`, for each evaluation of each work folder.
+
+    Raises:
+      UserError: a folder is no work folder, or was not evaluated yet.
+    """
+    found = []
+    for workdir in workdirs:
+        config = workfolder.read_config(workdir)
+        if config is None:
+            raise UserError(f"{workdir}: no {workfolder.CONFIG}, so no work folder")
+        pattern = files.join(workdir, workfolder.EVALUATION, "*", "metrics.json")
+        paths = sorted(tf.io.gfile.glob(pattern))
+        if not paths:
+            raise UserError(
+                f"{workdir}: not evaluated yet; python -m mic_tf.evaluate "
+                f"--workdir={workdir}"
+            )
+        path = files.join(workdir, workfolder.SUMMARY)
+        summary = files.read_json(path) if files.exists(path) else {}
+        found += [_row(workdir, config, summary, files.read_json(p)) for p in paths]
+    return found
+
+
+def markdown(found: list[tuple[str, ...]]) -> str:
+    """The table in Markdown, which reads well as text too."""
+    cells = [HEADERS, *found]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(HEADERS))]
+    lines = [
+        "| " + " | ".join(v.ljust(w) for v, w in zip(row, widths, strict=True)) + " |"
+        for row in cells
+    ]
+    lines.insert(1, "| " + " | ".join("-" * width for width in widths) + " |")
+    return "\n".join(lines)
+
+
+def html_page(found: list[tuple[str, ...]]) -> str:
+    """The table as a page."""
+    caption = "Every figure stands beside the protocol it was measured under"
+    rows_of_runs = table(
+        caption, HEADERS, found, text_columns=_TEXT_COLUMNS, class_="runs"
+    )
+    main = element("main", rows_of_runs, id="main")
+    return page("Runs", element("header", element("h1", "Runs")), main)
+
+
+def _row(
+    workdir: str, config: dict[str, Any], summary: dict[str, Any], result: dict
+) -> tuple[str, ...]:
+    settings = config["settings"]
+    leakage = result.get("leakage")
+    balance, notes = (
+        settings["data"]["balance"],
+        config["data"]["notes"].get("train", 0),
+    )
+    training = (
+        f"{notes:,} notes, balance {balance}, {settings['train']['epochs']} epochs"
+    )
+    if "train_seconds" in summary:
+        training += f", {summary['train_seconds'] / 60:.1f} min"
+    if "excluded" in result:
+        training += f", {result['excluded']['notes']} notes left out"
+    return (
+        os.path.basename(workdir),
+        settings["network"]["model"],
+        f"{result['dataset']} {result['split']}",
+        result["protocol"],
+        f"{result['n']:,}",
+        *(
+            _figure(result, name)
+            for name in ("accuracy", "balanced_accuracy", "macro_f1")
+        ),
+        f"{result['ece']:.3f}",
+        f"{leakage['instrument_share']:.0%}" if leakage else "not known",
+        training,
+    )
+
+
+def _figure(result: dict[str, Any], name: str) -> str:
+    interval = result.get("intervals", {}).get(name)
+    spread = f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else ""
+    return f"{result[name]:.3f}{spread}"

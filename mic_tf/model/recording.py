@@ -1,0 +1,211 @@
+"""Other recordings of the same notes: rooms, microphones, codecs, cuts.
+
+What happens to a sound between instrument and file is done here to its log-mel, in
+decibels: time is moved and stretched by a matrix over frames, rooms smear power over
+time, microphones and codecs are curves over the bands, a noise floor is added as
+power. Behind it each log-mel is what the front-end would have made of it: relative to
+its own maximum, clipped `top_db` below. Every op compiles under XLA.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from mic_tf.model import randomness
+from mic_tf.settings import AugmentSettings
+from mic_tf.taxonomy import NOTE_SAMPLES, SAMPLE_RATE
+
+_NOTE_SECONDS = NOTE_SAMPLES / SAMPLE_RATE
+_MEL_SLOPE = 1127.0
+"""Mel per natural logarithm of 1 + hertz / 700, as `tf.signal` has it."""
+_HIGHEST_MEL = _MEL_SLOPE * float(np.log1p(SAMPLE_RATE / 1400.0))
+_CUT_DB_PER_OCTAVE = 24.0
+_LOW_CUT_FROM = 40.0
+"""Hz from which the octaves of a low cut are counted."""
+
+
+def record_again(
+    log_mel: tf.Tensor, settings: AugmentSettings, top_db: float
+) -> tf.Tensor:
+    """Each log-mel as another recording of the note would give it.
+
+    Args:
+      log_mel: float32 [batch, frames, n_mels] in [-1, 1].
+      settings: what to do.
+      top_db: decibels between -1 and 1.
+
+    Returns:
+      The changed log-mels in [-1, 1]; unchanged where nothing is switched on.
+    """
+    wanted = [
+        settings.crop_seconds or settings.stretch,
+        settings.pitch_semitones,
+        settings.decay_db,
+        settings.echo,
+        settings.tilt_db or settings.equalise_db or settings.band_pass_octaves,
+        settings.floor_db,
+    ]
+    if not any(wanted):
+        return log_mel
+    decibels = (log_mel - 1.0) * (top_db / 2.0)
+    if settings.crop_seconds or settings.stretch:
+        decibels = retime(
+            decibels, settings.crop_seconds, settings.stretch, silence=-2.0 * top_db
+        )
+    if settings.pitch_semitones:
+        decibels = change_pitch(decibels, settings.pitch_semitones, top_db)
+    if settings.decay_db:
+        decibels = fade(decibels, settings.decay_db)
+    if settings.echo:
+        decibels = echo(decibels, settings.echo)
+    decibels += response(decibels, settings)
+    decibels = _below_maximum(decibels)
+    if settings.floor_db:
+        decibels = noise_floor(decibels, settings.floor_db, top_db)
+        decibels = _below_maximum(decibels)
+    recorded = 1.0 + tf.maximum(decibels, -top_db) * (2.0 / top_db)
+    batch = _shape(log_mel)[0]
+    chosen = _draws("record_again", [batch, 1, 1]) < settings.record_again
+    return tf.where(chosen, recorded, log_mel)
+
+
+def retime(
+    decibels: tf.Tensor, longest_cut: float, stretch: float, silence: float
+) -> tf.Tensor:
+    """Starts later into the note, ends early and stretches, by linear interpolation.
+
+    Args:
+      decibels: [batch, frames, n_mels].
+      longest_cut: seconds that may be missing in front, on half the notes.
+      stretch: largest change of tempo.
+      silence: decibels of what the recording does not have.
+    """
+    batch, frames, _ = decibels.shape
+    batch = batch or tf.shape(decibels)[0]
+    draws = _draws("retime", [batch, 5])
+    per_second = (frames - 1) / _NOTE_SECONDS
+    tempo = tf.exp((2.0 * draws[:, 0:1] - 1.0) * float(np.log1p(stretch)))
+    first = tf.where(draws[:, 1:2] < 0.5, draws[:, 2:3] * longest_cut * per_second, 0.0)
+    # Most cut recordings are long: the square root of a draw is near 1.
+    kept = 0.2 + 3.8 * tf.sqrt(draws[:, 4:5])
+    ends = draws[:, 3:4] < (1 / 3 if longest_cut else 0.0)
+    last = tf.where(ends, kept * per_second, float(frames))
+    frame = tf.range(frames, dtype=tf.float32)[tf.newaxis]
+    source = first + frame * tempo
+    present = (source <= frames - 1.0) & (frame <= last)
+    distance = tf.abs(source[:, :, tf.newaxis] - frame[:, tf.newaxis, :])
+    moved = tf.matmul(tf.maximum(1.0 - distance, 0.0), decibels)
+    return tf.where(present[:, :, tf.newaxis], moved, silence)
+
+
+def change_pitch(decibels: tf.Tensor, most: float, top_db: float) -> tf.Tensor:
+    """Scales all frequencies by one factor, as another playing speed does.
+
+    Args:
+      decibels: [batch, frames, n_mels].
+      most: semitones up or down.
+      top_db: depth of the silence above what the recording had.
+    """
+    batch, _, n_mels = _shape(decibels)
+    semitones = most * (2.0 * _draws("pitch", [batch, 1]) - 1.0)
+    hertz = tf.constant(_band_hertz(n_mels))[tf.newaxis]
+    source_hertz = hertz * tf.pow(2.0, -semitones / 12.0)
+    mel = _MEL_SLOPE * tf.math.log1p(source_hertz / 700.0)
+    band = mel * ((n_mels + 1) / _HIGHEST_MEL) - 1.0
+    place = tf.maximum(band, 0.0)[:, tf.newaxis, :]
+    bands = tf.range(n_mels, dtype=tf.float32)[tf.newaxis, :, tf.newaxis]
+    weight = tf.maximum(1.0 - tf.abs(place - bands), 0.0)
+    # Beyond the last band no weight is left: silence.
+    return tf.matmul(decibels + 2.0 * top_db, weight) - 2.0 * top_db
+
+
+def fade(decibels: tf.Tensor, largest_db: float) -> tf.Tensor:
+    """Adds a slope over time of up to `largest_db` from the first frame to the last."""
+    batch, frames, _ = _shape(decibels)
+    slope = largest_db * (2.0 * _draws("fade", [batch, 1, 1]) - 1.0)
+    return decibels + slope * tf.linspace(0.0, 1.0, frames)[tf.newaxis, :, tf.newaxis]
+
+
+def echo(decibels: tf.Tensor, share: float) -> tf.Tensor:
+    """Adds the decay of a room: power smeared exponentially over later frames."""
+    batch, frames, _ = decibels.shape
+    batch = batch or tf.shape(decibels)[0]
+    draws = _draws("echo", [batch, 3, 1, 1])
+    seconds = 0.1 * tf.pow(20.0, draws[:, 0])
+    level = tf.pow(10.0, -2.5 * draws[:, 1])
+    level = tf.where(draws[:, 2] < share, level, 0.0)
+    frame = np.arange(frames, dtype=np.float32)
+    age = frame[:, np.newaxis] - frame[np.newaxis]
+    later = tf.constant((age >= 1).astype(np.float32))[tf.newaxis]
+    age = tf.constant(np.maximum(age, 0.0))[tf.newaxis]
+    # 60 dB less after `seconds`.
+    per_frame = float(-np.log(1e6) * _NOTE_SECONDS / (frames - 1)) / seconds
+    kernel = later * tf.exp(per_frame * age)
+    kernel *= level / tf.reduce_sum(kernel[:, -1:], axis=2, keepdims=True)
+    power = tf.pow(10.0, decibels / 10.0)
+    return _to_decibels(power + tf.matmul(kernel, power))
+
+
+def response(decibels: tf.Tensor, settings: AugmentSettings) -> tf.Tensor:
+    """A random frequency response in dB, [batch, 1, n_mels]."""
+    batch, _, n_mels = _shape(decibels)
+    place = np.linspace(0.0, 1.0, n_mels, dtype=np.float32)
+    draws = _draws("response", [batch, 9])
+    curve = settings.tilt_db * (2.0 * draws[:, 0:1] - 1.0) * (place - 0.5)
+    if settings.equalise_db:
+        orders = np.arange(1, 5)
+        waves = np.cos(np.pi * orders[:, np.newaxis] * place).astype(np.float32)
+        # Four cosines of uniform amplitude: their variance adds up to 4 / 6.
+        curve += settings.equalise_db * 1.22 * ((2.0 * draws[:, 1:5] - 1.0) @ waves)
+    if settings.band_pass_octaves:
+        octave = _octaves(n_mels)
+        most = settings.band_pass_octaves
+        low = tf.where(draws[:, 5:6] < 1 / 3, most * draws[:, 6:7], -1.0)
+        high = tf.where(draws[:, 7:8] < 1 / 3, most * draws[:, 8:9], -1.0)
+        beyond = tf.maximum(low - octave, 0.0)
+        beyond += tf.maximum(high - (octave[-1] - octave), 0.0)
+        curve -= _CUT_DB_PER_OCTAVE * beyond
+    return curve[:, tf.newaxis]
+
+
+def noise_floor(decibels: tf.Tensor, loudest_db: float, top_db: float) -> tf.Tensor:
+    """Adds coloured noise to half the notes, `loudest_db` to `top_db` below maximum."""
+    batch, frames, n_mels = _shape(decibels)
+    draws = _draws("floor", [batch, 3, 1, 1])
+    level = -(loudest_db + (top_db - loudest_db) * draws[:, 0])
+    level = tf.where(draws[:, 1] < 0.5, level, -4.0 * top_db)
+    place = np.linspace(-0.5, 0.5, n_mels, dtype=np.float32)
+    colour = 40.0 * (draws[:, 2] - 0.5) * place
+    grain = tf.random.stateless_normal(
+        [batch, frames, n_mels], randomness.seed_for("floor_grain"), stddev=3.0
+    )
+    noise = level + colour + grain
+    return _to_decibels(tf.pow(10.0, decibels / 10.0) + tf.pow(10.0, noise / 10.0))
+
+
+def _octaves(n_mels: int) -> np.ndarray:
+    """Octaves above 40 Hz of each band."""
+    return np.log2(_band_hertz(n_mels) / _LOW_CUT_FROM)
+
+
+def _band_hertz(n_mels: int) -> np.ndarray:
+    """Centre of each band; the bands are taken to lie between 0 and 8 kHz."""
+    mel = np.linspace(0.0, _HIGHEST_MEL, n_mels + 2)[1:-1]
+    return (700.0 * np.expm1(mel / _MEL_SLOPE)).astype(np.float32)
+
+
+def _below_maximum(decibels: tf.Tensor) -> tf.Tensor:
+    return decibels - tf.reduce_max(decibels, axis=(1, 2), keepdims=True)
+
+
+def _to_decibels(power: tf.Tensor) -> tf.Tensor:
+    return float(10.0 / np.log(10.0)) * tf.math.log(tf.maximum(power, 1e-16))
+
+
+def _draws(name: str, shape: list) -> tf.Tensor:
+    return tf.random.stateless_uniform(shape, randomness.seed_for(name))
+
+
+def _shape(tensor: tf.Tensor) -> list:
+    """Sizes of a tensor, static ones where they are known."""
+    dynamic = tf.shape(tensor)
+    return [s if s is not None else dynamic[i] for i, s in enumerate(tensor.shape)]

@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+from mic_tf.evaluation import comparison
+
+
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "p"),
+    [
+        (0, 0, 1.0),
+        (5, 5, 1.0),
+        (0, 5, 2 / 32),
+        (1, 9, 2 * (1 + 10) / 1024),
+        (3000, 3000, 1.0),
+    ],
+)
+def test_p_value_done_by_hand(only_first, only_second, p):
+    assert comparison.mcnemar_p(only_first, only_second) == pytest.approx(p)
+    assert comparison.mcnemar_p(only_second, only_first) == pytest.approx(p)
+
+
+def test_p_value_of_thousands_of_notes_is_small_and_finite():
+    assert 0 < comparison.mcnemar_p(2000, 2500) < 1e-10
+
+
+def test_table_counts_each_note_once():
+    first = np.array([1, 1, 0, 0, 1], bool)
+    second = np.array([1, 0, 1, 0, 0], bool)
+    found = comparison.compare(first, second)
+    counts = [found[k] for k in ("both", "only_first", "only_second", "neither")]
+    assert counts == [1, 2, 1, 1]
+    assert found["accuracy"] == [0.6, 0.4]

@@ -1,0 +1,81 @@
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from mic_tf import taxonomy
+from mic_tf.errors import UserError
+from mic_tf.evaluation import runs_table
+from mic_tf.settings import RunSettings
+from mic_tf.training import workfolder
+from tests.evaluation.test_report import Outline
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+RESULT = {
+    "dataset": "soundfont_notes/1.0.0",
+    "split": "test",
+    "protocol": "random",
+    "n": 1234,
+    "accuracy": 0.97,
+    "balanced_accuracy": 0.96,
+    "macro_f1": 0.95,
+    "ece": 0.02,
+    "intervals": {"accuracy": [0.9, 0.99], "macro_f1": None},
+    "leakage": {"instrument_share": 1.0},
+    "excluded": {"file": "exclude.txt", "notes": 7},
+}
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    folder = tmp_path / "phase1"
+    data = {"dataset": "soundfont_notes/1.0.0", "notes": {"train": 3000}}
+    workfolder.write_config(str(folder), RunSettings(), taxonomy.FAMILIES, data)
+    for split in ("test", "valid"):
+        target = folder / "eval" / f"soundfont_notes-{split}"
+        target.mkdir(parents=True)
+        content = json.dumps({**RESULT, "split": split})
+        (target / "metrics.json").write_text(content)
+    return folder
+
+
+def test_each_evaluation_has_a_row_with_its_protocol(workdir):
+    rows = runs_table.rows([str(workdir)])
+    assert [row[2] for row in rows] == [
+        "soundfont_notes/1.0.0 test",
+        "soundfont_notes/1.0.0 valid",
+    ]
+    for row in rows:
+        assert row[3] == "random"
+        assert "0.970 (0.900-0.990)" in row
+        assert "0.950" in row
+        assert "100%" in row
+        assert row[-1].endswith("7 notes left out")
+
+
+def test_a_folder_that_was_not_evaluated_says_how(tmp_path):
+    data = {"dataset": "d", "notes": {}}
+    workfolder.write_config(str(tmp_path), RunSettings(), taxonomy.FAMILIES, data)
+    with pytest.raises(UserError, match="python -m mic_tf.evaluate --workdir"):
+        runs_table.rows([str(tmp_path)])
+
+
+def test_command_prints_the_table_and_writes_the_page(workdir):
+    page = workdir / "table.html"
+    done = subprocess.run(
+        [sys.executable, "-m", "mic_tf.report"]
+        + [f"--workdirs={workdir}", f"--out={page}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == runs_table.markdown(runs_table.rows([str(workdir)]))
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4
+    assert len({len(line) for line in lines}) == 1
+    outline = Outline(page.read_text())
+    assert len(outline.all("tr")) == 3
