@@ -123,6 +123,12 @@ class DataSettings:
         minimum=0.0,
         maximum=1.0,
     )
+    data_service: str = setting(
+        "",
+        "Address of a tf.data service, grpc://HOST:PORT, that reads, balances and "
+        "batches (python -m mic_tf.data_service); the order of the notes is then not "
+        "the same every time.",
+    )
     shuffle_buffer: int = setting(
         1024, "Notes held in memory to mix their order.", minimum=1
     )

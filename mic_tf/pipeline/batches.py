@@ -86,6 +86,24 @@ def training_batches(
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 
+def on_service(dataset: tf.data.Dataset, address: str) -> tf.data.Dataset:
+    """The same stream, made by the workers of a tf.data service.
+
+    The stream begins with the epochs' numbers, which the dispatcher deals to the
+    workers: each epoch is made by one of them, so none comes twice.
+
+    Args:
+      dataset: an endless stream of training batches.
+      address: grpc://HOST:PORT of the dispatcher; empty: the dataset as it is.
+    """
+    if not address:
+        return dataset
+    service = tf.data.experimental.service
+    return dataset.apply(
+        service.distribute(service.ShardingPolicy.DYNAMIC, service=address)
+    )
+
+
 def evaluation_batches(
     records: Records,
     selected: np.ndarray,

@@ -177,12 +177,13 @@ class _Run:
                 shuffle_buffer=self._settings.data.shuffle_buffer,
                 pipeline=(context.input_pipeline_id, context.num_input_pipelines),
             )
-            return batches.training_batches(
+            dataset = batches.training_batches(
                 data.records,
                 self._drawn(draw),
                 batch_size=context.get_per_replica_batch_size(train.batch_size),
                 class_weight=data.balance.class_weight,
             )
+            return batches.on_service(dataset, self._settings.data.data_service)
 
         return self._placement.strategy.distribute_datasets_from_function(of_worker)
 
@@ -255,6 +256,14 @@ class _Run:
 
 def _check(settings: RunSettings, placement: Placement) -> None:
     train = settings.train
+    service = settings.data.data_service
+    if service and not service.startswith("grpc://"):
+        raise UserError(f"--data_service={service}: grpc://HOST:PORT expected")
+    if service and train.deterministic:
+        raise UserError(
+            "--data_service with --deterministic: its batches come in any order; drop "
+            "one of the two"
+        )
     if train.profile:
         parts = train.profile.split(",")
         if len(parts) != 2 or not all(p.strip().isdigit() for p in parts):
