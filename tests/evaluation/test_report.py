@@ -184,7 +184,7 @@ def browse(url: str, *flags: str, folder: pathlib.Path) -> subprocess.CompletedP
         [CHROMIUM, *QUIET, f"--user-data-dir={folder}/profile", *flags, url],
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=400,
     )
 
 
