@@ -37,11 +37,21 @@ def _flags_parser(module: ModuleType) -> Callable[[Sequence[str]], list[str]]:
             print(f"{(module.__doc__ or '').strip()}\n\nflags:\n{flags_help}")
             raise SystemExit(EXIT_OK)
         try:
-            return flags.FLAGS(list(argv))
+            arguments = flags.FLAGS(list(argv))
+            _expand_home()
+            return arguments
         except flags.Error as error:
             return _fail(str(error).split("\n", maxsplit=1)[0])
 
     return parse
+
+
+def _expand_home() -> None:
+    """`--workdir=~/runs`: the shell expands ~ only at the start of a word."""
+    for name in flags.FLAGS:
+        value = flags.FLAGS[name].value
+        if isinstance(value, str) and value.startswith("~"):
+            flags.FLAGS[name].value = os.path.expanduser(value)
 
 
 def _fail(message: str) -> NoReturn:

@@ -50,8 +50,6 @@ def main(arguments: list[str]) -> int:
     flag = flags.FLAGS
     if bool(flag.workdir) == bool(flag.model):
         raise UserError("--workdir, --model: give one of the two")
-    if flag.model and not flag.out:
-        raise UserError("--out: missing; with --model say where the files should go")
 
     from mic_tf import files
     from mic_tf.datasets import catalogue
@@ -65,7 +63,8 @@ def main(arguments: list[str]) -> int:
     subject, data_dir = _subject(flag)
     dataset = flag.dataset or _trained_on(subject)
     builder = catalogue.load_builder(dataset, flag.data_dir or data_dir)
-    records = batches.open_records(builder)
+    skip_bad = subject.trained_on["settings"].get("skip_bad", False)
+    records = batches.open_records(builder, skip_bad=skip_bad)
     name = builder.info.full_name
     partition, words = evaluator.partition_for(subject, records, name, flag.exclude)
     split = flag.split or evaluator.default_split(partition)
@@ -85,8 +84,8 @@ def main(arguments: list[str]) -> int:
     heard, _ = evaluator.partition_for(subject, records, name)
     result |= _checks(flag, subject, records, heard, found, name)
     result["remarks"] = sections.remarks(result)
-    short_name = name.split("/")[0]
-    folder = flag.out or files.join(flag.workdir, "eval", f"{short_name}-{split}")
+    where = files.join(flag.workdir or flag.model, "eval")
+    folder = flag.out or files.join(where, evaluator.folder_name(name, split))
     evaluator.write(folder, result, found, records)
     history = callbacks.read_history(flag.workdir) if flag.workdir else []
     report.write(folder, result, found, records, subject, heard, history)

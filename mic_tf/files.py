@@ -8,6 +8,7 @@ then renamed: a reader never sees half a file.
 import contextlib
 import json
 import os
+import uuid
 from typing import Any
 
 import tensorflow as tf
@@ -98,7 +99,7 @@ def write_bytes(path: str, content: bytes) -> None:
     Raises:
       UserError: the disk is full, the folder is read-only, and so on.
     """
-    temporary = f"{path}.tmp-{os.getpid()}"
+    temporary = temporary_name(path)
     try:
         make_folder(os.path.dirname(path) or ".")
         with tf.io.gfile.GFile(temporary, "wb") as file:
@@ -107,6 +108,11 @@ def write_bytes(path: str, content: bytes) -> None:
     except (tf.errors.OpError, OSError) as error:
         remove(temporary)
         raise UserError(f"{path}: cannot be written: {reason(error)}") from error
+
+
+def temporary_name(path: str) -> str:
+    """A name beside the path that no other process on any host comes up with."""
+    return f"{path}.tmp-{uuid.uuid4().hex[:12]}"
 
 
 def write_text(path: str, content: str) -> None:

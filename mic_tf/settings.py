@@ -292,10 +292,8 @@ class TrainSettings:
         "instrument and random protocols is trained on too.",
         choices=("best", "last"),
     )
-    seed: int = setting(0, "Seed of everything random.", minimum=0)
-    init_from: str = setting(
-        "", "Start from the weights of this work folder or exported model."
-    )
+    seed: int = setting(0, "Seed of everything random.", minimum=0, maximum=2**31 - 2)
+    init_from: str = setting("", "Start from the weights of this work folder.")
     deterministic: bool = setting(
         False, "Only ops whose results are the same every time (slower on GPU)."
     )

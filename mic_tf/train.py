@@ -43,10 +43,12 @@ def main(arguments: list[str]) -> int:
     from mic_tf.datasets import catalogue
     from mic_tf.evaluation import evaluator
     from mic_tf.pipeline import batches
-    from mic_tf.training import trainer, workfolder
+    from mic_tf.training import strategy, trainer, workfolder
     from mic_tf.training.callbacks import Preempted
 
-    files.register_file_systems(workdir, run.data.data_dir)
+    files.register_file_systems(
+        workdir, run.data.data_dir, run.data.exclude, run.train.init_from
+    )
     builder, *extras = (
         catalogue.load_builder(name, run.data.data_dir)
         for name in run.data.dataset_names
@@ -56,8 +58,9 @@ def main(arguments: list[str]) -> int:
         summary = trainer.train(run, workdir, builder, extras)
     except Preempted:
         return EXIT_PREEMPTED
-    trained = workfolder.load_run(workdir)
-    evaluator.calibrate(trained, batches.open_records(builder))
+    if strategy.choose(run.train.strategy, run.train.tpu).is_chief:
+        records = batches.open_records(builder, skip_bad=run.data.skip_bad)
+        evaluator.calibrate(workfolder.load_run(workdir), records)
     selected = summary["selected"]
     figures = ", ".join(
         f"{name.removeprefix('val_')} {value:.4f}"

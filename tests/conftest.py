@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 from collections.abc import Callable, Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -93,6 +94,16 @@ def write_dataset(
         data_dir=target, features=features, split_infos=infos, check_data=False
     )
     return tfds.builder_from_directory(target)
+
+
+def own_lines(stderr: str) -> list[str]:
+    """Lines of a command's standard error without those of TensorFlow 2.21 itself.
+
+    It writes a few at its import, whatever TF_CPP_MIN_LOG_LEVEL says.
+    """
+    noise = re.compile(r"[IWE]\d{4} |WARNING: All log messages before absl")
+    lines = stderr.strip().splitlines()
+    return [line for line in lines if not noise.match(line)]
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ import time
 
 import pytest
 
+from tests.conftest import own_lines
+
 
 def run(*flags):
     return subprocess.run(
@@ -56,7 +58,7 @@ def test_one_command_prepares_the_embedded_set_and_the_next_one_reuses_it(tmp_pa
 def test_a_mistake_is_one_line_and_exit_status_2(tmp_path, flags, message):
     done = run(f"--data_dir={tmp_path}", *flags)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    (line,) = own_lines(done.stderr)
+    assert line.startswith("error: ")
+    assert message in line
     assert not done.stdout

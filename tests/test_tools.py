@@ -186,7 +186,7 @@ def test_pyproject_names_commands_that_exist():
     assert "mic-train" in scripts
     for command, target in scripts.items():
         module, function = target.split(":")
-        assert command == "mic-" + module.removeprefix("mic_tf.")
+        assert command == "mic-" + module.removeprefix("mic_tf.").replace("_", "-")
         source = (PROJECT / f"{module.replace('.', '/')}.py").read_text()
         assert f"def {function}() -> None:" in source
 

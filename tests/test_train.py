@@ -12,6 +12,7 @@ import soundfile
 
 from mic_tf.settings import MODELS
 from mic_tf.training import trainer, workfolder
+from tests.conftest import own_lines
 from tests.test_settings import CONFIGS, parse
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -124,7 +125,7 @@ def test_unknown_flag_is_one_line_and_status_2(command):
 def test_mistakes_are_one_line_and_status_2(command, arguments, message):
     done = call(command, *arguments)
     assert done.returncode == 2
-    lines = done.stderr.strip().splitlines()
+    lines = own_lines(done.stderr)
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("error: ")
     assert message in lines[0]

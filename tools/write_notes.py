@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
 
     data = workfolder.load_settings(_WORKDIR.value)
     builder = catalogue.load_builder(data.data.dataset, data.data.data_dir)
-    records = batches.open_records(builder)
+    records = batches.open_records(builder, skip_bad=data.data.skip_bad)
     part = training_data.divide(data, records).part(_SPLIT.value)
     selected = _first_of_each_family(part, records.index.family, _COUNT.value)
     os.makedirs(_OUT.value, exist_ok=True)

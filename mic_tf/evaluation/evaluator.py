@@ -24,6 +24,8 @@ from mic_tf.training import workfolder
 from mic_tf.training.training_data import read_exclusions
 
 OTHER_DATA = "other_data"
+TRAINED_ON = "trained_on"
+TRAINED_ON_WORDS = "notes that it was trained on: says nothing about others"
 OTHER_DATA_WORDS = "another data set than the one it was trained on"
 
 
@@ -99,19 +101,32 @@ def partition_for(
       trained on it is the training's own division; for another, its own splits.
     """
     trained = subject.trained_on
-    if dataset.split("/")[0] == trained["dataset"].split("/")[0]:
+    extras = [_without_version(name) for name in trained.get("extra_datasets", [])]
+    if _without_version(dataset) == _without_version(trained["dataset"]):
         settings = DataSettings(**trained["settings"])
         partition = splits.partition(
             records.index, settings, hold_out_valid=trained["hold_out_valid"]
         )
-        words = splits.PROTOCOL_WORDS[partition.protocol]
+        words = splits.words(partition, records.index)
         ids = read_exclusions(settings.exclude)
         partition = splits.excluding(partition, records.index, ids)
     else:
         partition = splits.partition(records.index, DataSettings())
         partition = dataclasses.replace(partition, protocol=OTHER_DATA)
         words = f"{OTHER_DATA_WORDS} ({trained['dataset']})"
+    if _without_version(dataset) in extras:
+        partition = dataclasses.replace(partition, protocol=TRAINED_ON)
+        words = TRAINED_ON_WORDS
     return splits.excluding(partition, records.index, read_exclusions(exclude)), words
+
+
+def folder_name(dataset: str, split: str) -> str:
+    """The evaluation's folder for a part of a data set of this full name."""
+    return f"{_without_version(dataset).replace('/', '_')}-{split}"
+
+
+def _without_version(full_name: str) -> str:
+    return full_name.rsplit("/", maxsplit=1)[0]
 
 
 def default_split(partition: Partition) -> str:
@@ -251,6 +266,8 @@ def calibrate(run: workfolder.TrainedRun, records: Records) -> float | None:
     partition = splits.partition(
         records.index, settings, hold_out_valid=run.summary["data"]["hold_out_valid"]
     )
+    excluded = read_exclusions(settings.exclude)
+    partition = splits.excluding(partition, records.index, excluded)
     valid = partition.parts.get("valid")
     if valid is None or not valid.any():
         return None

@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
+from mic_tf.errors import UserError
 from mic_tf.model import randomness
 from mic_tf.model.frontend import LogMel
 from mic_tf.settings import NetworkSettings, RunSettings
@@ -13,6 +14,7 @@ from mic_tf.taxonomy import NOTE_SAMPLES
 layers = keras.layers
 
 _DEPTHS = {"small_cnn": 2, "deep_cnn": 4}
+_POOLING = {"small_cnn": 4, "deep_cnn": 2}
 
 
 @keras.saving.register_keras_serializable("mic_tf")
@@ -64,6 +66,25 @@ def build_model(settings: RunSettings, num_families: int) -> keras.Model:
     return keras.Model(waveform, logits, name=settings.network.model)
 
 
+def check_size(settings: RunSettings) -> None:
+    """Checks that the log-mel is large enough for the network's pooling.
+
+    Raises:
+      UserError: it is not; names the flags.
+    """
+    name = settings.network.model
+    depth = settings.network.depth or _DEPTHS[name]
+    frames = 1 + NOTE_SAMPLES // settings.frontend.hop_length
+    smallest = min(frames, settings.frontend.n_mels)
+    needed = _POOLING[name] ** depth
+    if smallest < needed:
+        raise UserError(
+            f"--depth={depth} of {name}: needs a log-mel of {needed} frames and bands "
+            f"at least; --hop_length and --n_mels give {frames} and "
+            f"{settings.frontend.n_mels}"
+        )
+
+
 def _loss_dtype() -> str:
     """float32 for the softmax of 16-bit networks; float64 where all of it is."""
     wide = keras.mixed_precision.global_policy().compute_dtype == "float64"
@@ -102,7 +123,7 @@ def _small_cnn(log_mel: tf.Tensor, settings: NetworkSettings) -> tf.Tensor:
         channels = settings.width * 2**block
         x = layers.Conv2D(channels, 3, padding="same", name=f"conv_{block}")(x)
         x = layers.ReLU(name=f"relu_{block}")(x)
-        x = layers.MaxPooling2D(4, name=f"pool_{block}")(x)
+        x = layers.MaxPooling2D(_POOLING["small_cnn"], name=f"pool_{block}")(x)
     x = layers.Flatten(name="flatten")(x)
     return layers.Dense(settings.dense_units, activation="relu", name="embedding")(x)
 
@@ -121,7 +142,7 @@ def _deep_cnn(log_mel: tf.Tensor, settings: NetworkSettings) -> tf.Tensor:
         )(x)
         x = _batch_norm(f"norm_{block}")(x)
         x = layers.ReLU(name=f"relu_{block}")(x)
-        x = layers.MaxPooling2D(2, name=f"pool_{block}")(x)
+        x = layers.MaxPooling2D(_POOLING["deep_cnn"], name=f"pool_{block}")(x)
     mean = layers.GlobalAveragePooling2D(name="mean")(x)
     largest = layers.GlobalMaxPooling2D(name="max")(x)
     x = layers.Concatenate(name="mean_and_max")([mean, largest])

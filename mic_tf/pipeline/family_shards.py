@@ -21,6 +21,7 @@ from mic_tf.pipeline.index import NoteIndex
 FOLDER = "family_shards"
 _MANIFEST = "manifest.json"
 _NOTES_PER_FILE = 512
+_FEWEST_FILES = 8
 _MOST_FILES = 16
 
 
@@ -89,7 +90,8 @@ def _plan(index: NoteIndex) -> list[tuple[str, int, np.ndarray]]:
     for split, split_name in enumerate(index.split_names):
         for family, family_name in enumerate(index.families):
             rows = np.flatnonzero((splits == split) & (index.family == family))
-            count = min(_MOST_FILES, math.ceil(len(rows) / _NOTES_PER_FILE))
+            count = max(math.ceil(len(rows) / _NOTES_PER_FILE), _FEWEST_FILES)
+            count = min(count, _MOST_FILES, len(rows))
             for number in range(count):
                 name = (
                     f"{split_name}-{family_name}-{number:02d}-of-{count:02d}.tfrecord"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import re
 
 import numpy as np
 
@@ -16,6 +17,9 @@ PROTOCOL_WORDS = {
     "in training",
     "random": "random split: instruments overlap, expect less on new ones",
 }
+
+_WINDOW = re.compile(r"#\d+(\.\d+)?$")
+"""What the id of a window of a longer recording ends with: all go to one part."""
 
 _RANDOM_SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 
@@ -46,6 +50,23 @@ class Partition:
                 f"there are {', '.join(present) or 'none'}"
             )
         return self.parts[name]
+
+
+def words(partition: Partition, index: NoteIndex) -> str:
+    """The protocol in words, as the notes bear it out."""
+    parts = partition.parts
+    train = parts.get("train")
+    others = [part for name, part in parts.items() if name != "train" and part.any()]
+    if partition.protocol != "official" or train is None or not others:
+        return PROTOCOL_WORDS[partition.protocol]
+    tested = np.unique(index.instrument[np.any(others, axis=0)])
+    shared = np.isin(tested, index.instrument[train]).sum()
+    if not shared:
+        return PROTOCOL_WORDS["official"]
+    return (
+        f"the data set's own split: {shared} of {len(tested)} instruments outside "
+        "training were heard in training, expect less on new ones"
+    )
 
 
 def stable_hash(text: str, salt: int) -> int:
@@ -94,7 +115,8 @@ def _official(index: NoteIndex, settings: DataSettings) -> dict[str, np.ndarray]
 def _random(index: NoteIndex, settings: DataSettings) -> dict[str, np.ndarray]:
     pool = _pool(index, settings)
     salt = settings.split_seed
-    place = np.array([stable_hash(i, salt) / 2.0**64 for i in index.ids])
+    recordings = [_WINDOW.sub("", note) for note in index.ids]
+    place = np.array([stable_hash(r, salt) / 2.0**64 for r in recordings])
     bounds = np.cumsum(list(_RANDOM_SHARES.values()))[:-1]
     where = np.digitize(place, bounds)
     return {name: pool & (where == i) for i, name in enumerate(_RANDOM_SHARES)}

@@ -1,6 +1,5 @@
 """From a work folder to a model that other programs use."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,7 +82,7 @@ def export(
 
 
 def _save(module: tf.Module, target: str) -> None:
-    temporary = f"{target}.tmp-{os.getpid()}"
+    temporary = files.temporary_name(target)
     signatures = {
         "serving_default": module.serving_default,
         "classify_wav": module.classify_wav,
@@ -123,8 +122,10 @@ def _check_same_answers(saved_model: str, run: workfolder.TrainedRun) -> None:
 
 def _results(workdir: str) -> list[dict[str, Any]]:
     """The figures of every evaluation in a work folder, by its name."""
-    pattern = files.join(workdir, workfolder.EVALUATION, "*", "metrics.json")
-    metrics = [files.read_json(path) for path in sorted(tf.io.gfile.glob(pattern))]
+    folder = files.join(workdir, workfolder.EVALUATION)
+    names = sorted(tf.io.gfile.listdir(folder)) if files.exists(folder) else []
+    paths = [files.join(folder, name, "metrics.json") for name in names]
+    metrics = [files.read_json(path) for path in paths if files.exists(path)]
     return [{k: found[k] for k in _FIGURES if k in found} for found in metrics]
 
 
@@ -146,7 +147,8 @@ def representative_notes(
     """
     data = run.settings.data
     builder = catalogue.load_builder(data.dataset, data_dir or data.data_dir)
-    records = batches.open_records(builder)
+    skip_bad = run.settings.data.skip_bad
+    records = batches.open_records(builder, skip_bad=skip_bad)
     rows = np.flatnonzero(training_data.divide(run.settings, records).part("train"))
     selected = np.zeros(len(records.index), bool)
     selected[rows[:: max(1, -(-len(rows) // count))]] = True

@@ -35,6 +35,8 @@ class Saver(keras.callbacks.Callback):
       select: `best` or `last`, see `TrainSettings.select`.
       early_stopping: epochs without a better figure after which to stop; 0: never.
       is_chief: whether this process writes.
+      workers: how many processes train together; only one alone can save when it is
+        asked to stop, since saving is done by all of them together.
 
     Attributes:
       place: how far the run has come.
@@ -53,8 +55,11 @@ class Saver(keras.callbacks.Callback):
         select: str = "best",
         early_stopping: int = 0,
         is_chief: bool = True,
+        workers: int = 1,
     ):
         super().__init__()
+        self._workers = workers
+        self._record = {"epoch": 0, "score": -1.0}
         self._trainee = trainee
         self._checkpoints = files.join(workdir, workfolder.CHECKPOINTS)
         self._best_folder = files.join(workdir, workfolder.BEST)
@@ -86,6 +91,7 @@ class Saver(keras.callbacks.Callback):
         self.place = Place(facts["epoch"], facts["step"])
         self.best = facts["best"]
         self.stopped_early = facts["stopped_early"]
+        self._record = facts["record"]
         if self.place.step:
             variables = [v for m in self._trainee.metrics for v in m.variables]
             self._restored_metrics = [v.numpy() for v in variables]
@@ -105,7 +111,9 @@ class Saver(keras.callbacks.Callback):
             return
         self.place = Place(self.place.epoch, step)
         due = self._every and step // self._every > before // self._every
-        if due or self.stop_requested:
+        stopping = self.stop_requested and self._workers == 1
+        if due or stopping:
+            _check_finite(logs, self.place.epoch)
             self._save()
         if self.stop_requested:
             raise Preempted
@@ -113,11 +121,9 @@ class Saver(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         figures = {name: float(value) for name, value in (logs or {}).items()}
         score = figures.get("val_macro_f1", 0.0)
-        if not np.isfinite(figures.get("loss", 0.0)):
-            raise UserError(
-                f"the loss is {figures['loss']} in epoch {epoch + 1}; the last whole "
-                "checkpoint stands; try a lower --learning_rate"
-            )
+        _check_finite(logs, epoch)
+        if score > self._record["score"]:
+            self._record = {"epoch": epoch + 1, "score": score}
         better = self.best is None or score > self.best["score"]
         if better or self._select == "last":
             self.best = {"epoch": epoch + 1, "score": score, **figures}
@@ -129,7 +135,7 @@ class Saver(keras.callbacks.Callback):
                 keep=1,
                 is_chief=self._is_chief,
             )
-        waited = epoch + 1 - self.best["epoch"]
+        waited = epoch + 1 - self._record["epoch"]
         if self._early_stopping and waited >= self._early_stopping:
             logging.info("no better macro-F1 for %d epochs: stopping", waited)
             self.stopped_early = True
@@ -145,6 +151,7 @@ class Saver(keras.callbacks.Callback):
             "step": self.place.step,
             "best": self.best,
             "stopped_early": self.stopped_early,
+            "record": self._record,
         }
         snapshots.save(
             self._state,
@@ -153,6 +160,16 @@ class Saver(keras.callbacks.Callback):
             facts,
             keep=_KEPT_CHECKPOINTS,
             is_chief=self._is_chief,
+        )
+
+
+def _check_finite(logs: dict | None, epoch: int) -> None:
+    """Refuses to save what a loss that is not finite has led to."""
+    loss = float((logs or {}).get("loss", 0.0))
+    if not np.isfinite(loss):
+        raise UserError(
+            f"the loss is {loss} in epoch {epoch + 1}; the last whole checkpoint "
+            "stands; try a lower --learning_rate in another --workdir"
         )
 
 

@@ -15,6 +15,7 @@ from mic_tf.errors import UserError
 LOCK = "training.lock"
 _BEAT_SECONDS = 20.0
 _STALE_SECONDS = 90.0
+_held_here: set[str] = set()
 
 
 @contextlib.contextmanager
@@ -58,7 +59,9 @@ def _system_lock(path: str) -> Iterator[None]:
 def _beating_file(path: str) -> Iterator[None]:
     me = _owner()
     other = _last_beat(path)
-    if time.time() - other["time"] < _STALE_SECONDS:
+    fresh = time.time() - other["time"] < _STALE_SECONDS
+    # The same owner is this process started again, as containers are.
+    if fresh and (other["owner"] != me or path in _held_here):
         raise _taken(path, other["owner"])
     done = threading.Event()
 
@@ -67,6 +70,7 @@ def _beating_file(path: str) -> Iterator[None]:
             with contextlib.suppress(UserError):
                 _write_beat(path, me)
 
+    _held_here.add(path)
     _write_beat(path, me)
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -76,6 +80,7 @@ def _beating_file(path: str) -> Iterator[None]:
         done.set()
         thread.join()
         files.remove(path)
+        _held_here.discard(path)
 
 
 def _last_beat(path: str) -> dict:

@@ -67,7 +67,7 @@ def save(
         checkpoint.write(prefix)
         parts = {
             path.rsplit("/", maxsplit=1)[-1]: _fingerprint(path)
-            for path in tf.io.gfile.glob(prefix + ".*")
+            for path in _starting_with(prefix + ".")
         }
     except (tf.errors.OpError, OSError) as error:
         raise UserError(
@@ -119,7 +119,17 @@ def _fingerprint(path: str) -> dict[str, int]:
 
 
 def _manifests(folder: str) -> list[str]:
-    return sorted(tf.io.gfile.glob(files.join(folder, "state-*" + _MANIFEST)))
+    paths = _starting_with(files.join(folder, "state-"))
+    return sorted(path for path in paths if path.endswith(_MANIFEST))
+
+
+def _starting_with(prefix: str) -> list[str]:
+    """Paths in a folder; unlike a glob, whatever characters are in its name."""
+    folder, start = prefix.rsplit("/", maxsplit=1)
+    if not files.exists(folder):
+        return []
+    names = (name.rstrip("/") for name in tf.io.gfile.listdir(folder))
+    return [files.join(folder, name) for name in names if name.startswith(start)]
 
 
 def _remove_old(folder: str, keep: int) -> None:
@@ -128,7 +138,7 @@ def _remove_old(folder: str, keep: int) -> None:
     old = [p for p in _manifests(folder) if p.removesuffix(_MANIFEST) not in kept]
     for path in old:
         files.remove(path)
-    for path in tf.io.gfile.glob(files.join(folder, "state-*")):
+    for path in _starting_with(files.join(folder, "state-")):
         name = path.rsplit("/", maxsplit=1)[-1]
         stem = files.join(folder, name.split(".")[0].split("_temp")[0])
         if stem in kept:

@@ -14,6 +14,7 @@ from absl import logging
 
 from mic_tf import files
 from mic_tf.errors import UserError
+from mic_tf.model import networks
 from mic_tf.pipeline import batches, draws
 from mic_tf.pipeline.batches import Place, Records
 from mic_tf.settings import RunSettings
@@ -46,6 +47,11 @@ def train(
       UserError: a mistake in settings, data or work folder.
       Preempted: SIGTERM arrived; the state is saved.
     """
+    if set("*?[]") & set(workdir):
+        raise UserError(
+            f"--workdir={workdir}: a name without *, ?, [ and ] expected; TensorFlow "
+            "takes them for a pattern"
+        )
     placement = strategies.choose(settings.train.strategy, settings.train.tpu)
     _check(settings, placement)
     held = lock.only_one(workdir) if placement.is_chief else contextlib.nullcontext()
@@ -62,17 +68,15 @@ def _train(
     resuming = workfolder.check_same_settings(workdir, settings)
     _set_up_chance(settings)
     data = training_data.describe_data(settings, builders[0], builders[1:])
+    if resuming:
+        workfolder.check_same_data(workdir, data.description)
     labels = data.records.index.families
-    if placement.is_chief and not resuming:
-        workfolder.write_config(workdir, settings, labels, data.description)
     steps = math.ceil(data.train_notes / settings.train.batch_size)
     with (
         workfolder.numeric_policy(settings.train.mixed_precision),
         placement.strategy.scope(),
     ):
         trainee = Trainee(settings, len(labels))
-        if settings.train.init_from and not resuming:
-            workfolder.start_from(trainee.classifier, settings.train.init_from)
         compile_trainee(trainee, settings, steps * settings.train.epochs)
         saver = Saver(
             trainee,
@@ -82,8 +86,12 @@ def _train(
             select=settings.train.select,
             early_stopping=settings.train.early_stopping,
             is_chief=placement.is_chief,
+            workers=placement.workers,
         )
-        if saver.restore():
+        restored = saver.restore()
+        if settings.train.init_from and not restored:
+            workfolder.start_from(trainee.classifier, settings.train.init_from)
+        if restored:
             logging.info(
                 "%s: going on after epoch %d, step %d of %d",
                 workdir,
@@ -92,6 +100,9 @@ def _train(
                 steps,
             )
     run = _Run(settings, workdir, data, placement, trainee, saver, steps)
+    # Written when nothing that a person can get wrong is left to do.
+    if placement.is_chief and not resuming:
+        workfolder.write_config(workdir, settings, labels, data.description)
     started = time.monotonic()
     with _stop_on_sigterm(saver), _faults_of_the_data_named(data.records):
         run.fit()
@@ -244,9 +255,11 @@ class _Run:
                 keras.callbacks.TensorBoard(
                     logs, write_graph=False, profile_batch=profile
                 ),
-                self._pictures(logs),
                 Progress(train.epochs, self._steps, train.batch_size),
             ]
+            # The chief alone would run what several workers must run together.
+            if self._placement.workers == 1:
+                callbacks.append(self._pictures(logs))
         return [*callbacks, self._saver]
 
     def _pictures(self, logs: str) -> Pictures:
@@ -266,7 +279,8 @@ def _check(settings: RunSettings, placement: Placement) -> None:
         )
     if train.profile:
         parts = train.profile.split(",")
-        if len(parts) != 2 or not all(p.strip().isdigit() for p in parts):
+        digits = len(parts) == 2 and all(p.strip().isdigit() for p in parts)
+        if not digits or int(parts[0]) > int(parts[1]):
             raise UserError(f"--profile={train.profile}: FROM,TO expected, as 10,20")
     replicas = placement.strategy.num_replicas_in_sync
     if train.batch_size % replicas:
@@ -274,12 +288,14 @@ def _check(settings: RunSettings, placement: Placement) -> None:
             f"--batch_size={train.batch_size}: a multiple of the number of replicas, "
             f"{replicas}, expected"
         )
-    on_cpu = not tf.config.list_logical_devices("GPU") and not train.tpu
+    on_tpu = isinstance(placement.strategy, tf.distribute.TPUStrategy)
+    on_cpu = not on_tpu and not tf.config.list_logical_devices("GPU")
     if train.jit and on_cpu and replicas > 1:
         raise UserError(
             "--jit: XLA's collectives do not run on several CPU replicas; use one "
             "replica, or drop --jit"
         )
+    networks.check_size(settings)
     n_fft = settings.frontend.n_fft
     if n_fft & (n_fft - 1):
         raise UserError(f"--n_fft={n_fft}: a power of two expected, as 1024")
@@ -297,12 +313,23 @@ def _set_up_chance(settings: RunSettings) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
+_FAULTS_OF_DATA = (
+    tf.errors.DataLossError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+)
+
+
 @contextlib.contextmanager
 def _faults_of_the_data_named(records: Records) -> Iterator[None]:
     """Turns an error out of the input pipeline into one that names the file."""
     try:
         yield
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+    except tf.errors.OpError as error:
+        if "events file" in str(error):
+            raise UserError(f"logs cannot be written: {files.reason(error)}") from error
+        if not isinstance(error, _FAULTS_OF_DATA):
+            raise
         fault = batches.find_fault(records)
         if fault is None:
             raise

@@ -60,6 +60,12 @@ def describe_data(
         raise UserError(
             f"--balance={method}: not with --extra_datasets; use rejection or none"
         )
+    for extra in extra_builders:
+        if extra.info.full_name == builder.info.full_name:
+            raise UserError(
+                f"--extra_datasets: {extra.info.full_name} is the main set too; its "
+                "test notes would be trained on"
+            )
     main, *extras = (
         batches.open_records(each, skip_bad=settings.data.skip_bad)
         for each in (builder, *extra_builders)
@@ -80,7 +86,7 @@ def describe_data(
     logging.info(
         "%s, %s; %d training notes, balance %s: %.2f records read for each note",
         " + ".join(each.info.full_name for each in (builder, *extra_builders)),
-        splits.PROTOCOL_WORDS[partition.protocol],
+        splits.words(divided, main.index),
         train_part.sum(),
         method,
         1.0 if streams else train_part.sum() / acceptance.sum(),

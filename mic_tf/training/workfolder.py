@@ -106,6 +106,25 @@ def check_same_settings(workdir: str, settings: RunSettings) -> bool:
     return True
 
 
+def check_same_data(workdir: str, data: dict[str, Any]) -> None:
+    """Checks that a run goes on with the notes that it began with.
+
+    Args:
+      workdir: the work folder.
+      data: description of the notes as they are now.
+
+    Raises:
+      UserError: they are others.
+    """
+    before = read_config(workdir)["data"]
+    for key in ("dataset", "notes", "train_notes_per_family"):
+        if before[key] != data[key]:
+            raise UserError(
+                f"{workdir}: began with other notes ({key}: {before[key]}, now "
+                f"{data[key]}); give those, or another --workdir"
+            )
+
+
 def load_settings(workdir: str) -> RunSettings:
     """The settings of a work folder's run.
 

@@ -139,3 +139,26 @@ def test_missing_part_names_those_there_are():
     partition = splits.partition(synthetic_index(), DataSettings())
     with pytest.raises(UserError, match="there are train, valid"):
         partition.part("test")
+
+
+def test_windows_of_one_recording_stay_together_in_the_random_protocol():
+    index = synthetic_index()
+    windows = np.array(
+        [f"take-{i // 10}.wav#{4 * (i % 10)}" for i in range(len(index))]
+    )
+    index = dataclasses.replace(index, ids=windows)
+    parts = splits.partition(index, DataSettings(protocol="random")).parts
+    takes = [{w.split("#")[0] for w in windows[part]} for part in parts.values()]
+    assert not (takes[0] & takes[1] or takes[0] & takes[2] or takes[1] & takes[2])
+    assert all(takes)
+
+
+def test_words_of_the_official_protocol_say_when_instruments_overlap():
+    index = synthetic_index()
+    partition = splits.partition(index, DataSettings())
+    assert "1 of 8 instruments" in splits.words(partition, index)
+    clean = dataclasses.replace(
+        index, instrument=np.where(index.note_split == 1, 0, 1 + index.instrument)
+    )
+    partition = splits.partition(clean, DataSettings())
+    assert splits.words(partition, clean) == splits.PROTOCOL_WORDS["official"]

@@ -18,6 +18,7 @@ import tensorflow_datasets as tfds
 from mic_tf.errors import UserError
 from mic_tf.pipeline import index as note_index
 from mic_tf.training import snapshots, trainer
+from tests.conftest import own_lines
 from tests.training.test_trainer import SMALL, changed, weights_of
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -120,7 +121,7 @@ def test_full_disk_is_one_line_and_leaves_nothing_that_looks_whole(
     failing = process(FULL_DISK, tmp_path, small_dataset, stderr=subprocess.PIPE)
     _, errors = failing.communicate(timeout=300)
     assert failing.returncode == 1
-    assert "cannot be written" in errors.strip().splitlines()[-1]
+    assert "cannot be written" in own_lines(errors)[-1]
     assert snapshots.newest(str(tmp_path / "best")) is None
     trainer.train(changed("train", epochs=1), str(tmp_path), small_dataset)
     assert snapshots.newest(str(tmp_path / "best")) is not None

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import os
 import pathlib
 import signal
@@ -199,6 +200,8 @@ def test_profile_leaves_a_trace(small_dataset, tmp_path):
     ("section", "values", "message"),
     [
         ("train", {"profile": "3"}, "--profile=3: FROM,TO expected"),
+        ("train", {"profile": "20,10"}, "--profile=20,10: FROM,TO expected"),
+        ("network", {"depth": 6}, "--depth=6 of deep_cnn: needs a log-mel of 64"),
         ("frontend", {"n_fft": 1000}, "--n_fft=1000: a power of two"),
         ("frontend", {"fmin": 9000.0}, "fmin < fmax"),
         ("data", {"exclude": "/nowhere"}, "--exclude=/nowhere: no such file"),
@@ -221,6 +224,40 @@ def test_start_from_another_run_copies_its_weights(finished, small_dataset, tmp_
     assert np.array_equal(
         first.get_layer(name).get_weights(), second.get_layer(name).get_weights()
     )
+
+
+def test_start_from_another_run_is_not_forgotten_when_the_first_start_failed(
+    finished, small_dataset, tmp_path
+):
+    wrong = changed("train", init_from=str(tmp_path / "typo"))
+    with pytest.raises(UserError, match="typo: no config.json"):
+        trainer.train(wrong, str(tmp_path / "run"), small_dataset)
+    run = changed("train", init_from=str(finished), learning_rate=0.0, epochs=1)
+    trainer.train(run, str(tmp_path / "run"), small_dataset)
+    model = workfolder.load_run(str(tmp_path / "run")).model
+    first = workfolder.load_run(str(finished)).model
+    assert np.array_equal(
+        model.get_layer("conv_0").get_weights(),
+        first.get_layer("conv_0").get_weights(),
+    )
+
+
+def test_other_notes_than_those_begun_with_are_refused(finished, small_dataset):
+    config = json.loads((finished / "config.json").read_text())
+    config["data"]["notes"]["train"] = 35
+    changed_notes = json.dumps(config)
+    original = (finished / "config.json").read_text()
+    (finished / "config.json").write_text(changed_notes)
+    try:
+        with pytest.raises(UserError, match="began with other notes"):
+            trainer.train(SMALL, str(finished), small_dataset)
+    finally:
+        (finished / "config.json").write_text(original)
+
+
+def test_work_folder_with_a_patterns_characters_is_refused(small_dataset, tmp_path):
+    with pytest.raises(UserError, match="TensorFlow takes them for a pattern"):
+        trainer.train(SMALL, str(tmp_path / "deep[lr=1e-3]"), small_dataset)
 
 
 def test_work_folder_may_be_on_any_of_tensorflows_file_systems(small_dataset):
