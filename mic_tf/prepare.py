@@ -128,7 +128,7 @@ def _prepare(name: names.DatasetName) -> None:
         nsynth.prepare(
             name,
             _DATA_DIR.value,
-            downloads=os.path.expanduser(_SOURCE.value),
+            downloads=_SOURCE.value,
             beam_options=_BEAM_OPTIONS.value,
             num_shards=_NUM_SHARDS.value,
         )
@@ -156,7 +156,7 @@ def _source_of(dataset: str) -> dict:
             "seed": _SEED.value,
             "uniform": _UNIFORM.value,
         }
-    return {"source": os.path.expanduser(_SOURCE.value)}
+    return {"source": _SOURCE.value}
 
 
 def _refuse_flags_of_others(dataset: str) -> None:

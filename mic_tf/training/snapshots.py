@@ -134,9 +134,9 @@ def _starting_with(prefix: str) -> list[str]:
 
 def _remove_old(folder: str, keep: int) -> None:
     """Removes all but the newest snapshots, and what a crash left half-written."""
-    kept = {path.removesuffix(_MANIFEST) for path in _manifests(folder)[-keep:]}
-    old = [p for p in _manifests(folder) if p.removesuffix(_MANIFEST) not in kept]
-    for path in old:
+    manifests = _manifests(folder)
+    kept = {path.removesuffix(_MANIFEST) for path in manifests[-keep:]}
+    for path in manifests[:-keep]:
         files.remove(path)
     for path in _starting_with(files.join(folder, "state-")):
         name = path.rsplit("/", maxsplit=1)[-1]

@@ -95,8 +95,7 @@ def check_same_settings(workdir: str, settings: RunSettings) -> bool:
     config = read_config(workdir)
     if config is None:
         return False
-    path = files.join(workdir, CONFIG)
-    old = run_settings.run_from_dict(config["settings"], path)
+    old = _settings_of(workdir, config)
     different = run_settings.differences(old, settings)
     if different:
         raise UserError(
@@ -131,11 +130,19 @@ def load_settings(workdir: str) -> RunSettings:
     Raises:
       UserError: it is no work folder.
     """
+    return _settings_of(workdir, _required_config(workdir))
+
+
+def _required_config(workdir: str) -> dict[str, Any]:
     config = read_config(workdir)
     if config is None:
         raise UserError(
             f"{workdir}: no {CONFIG}, so no work folder; train with --workdir first"
         )
+    return config
+
+
+def _settings_of(workdir: str, config: dict[str, Any]) -> RunSettings:
     path = files.join(workdir, CONFIG)
     return run_settings.run_from_dict(config["settings"], path)
 
@@ -146,8 +153,8 @@ def load_run(workdir: str) -> TrainedRun:
     Raises:
       UserError: it is no work folder, or has no weights yet.
     """
-    settings = load_settings(workdir)
-    config = read_config(workdir)
+    config = _required_config(workdir)
+    settings = _settings_of(workdir, config)
     labels = tuple(config["labels"])
     best = snapshots.newest(files.join(workdir, BEST))
     if best is None:
