@@ -16,7 +16,7 @@ from mic_tf.errors import UserError
 
 PROTOCOLS = ("official", "instrument", "random")
 BALANCES = ("rejection", "streams", "class_weight", "none")
-MODELS = ("small_cnn", "deep_cnn")
+MODELS = ("small_cnn", "deep_cnn", "mobile_cnn")
 STRATEGIES = ("auto", "mirrored", "multi_worker", "tpu", "one_device")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 
@@ -247,7 +247,11 @@ class AugmentSettings:
 class NetworkSettings:
     """The network behind the front-end."""
 
-    model: str = setting("deep_cnn", "The network.", choices=MODELS)
+    model: str = setting(
+        "deep_cnn",
+        "The network; mobile_cnn trains several times faster than deep_cnn.",
+        choices=MODELS,
+    )
     width: int = setting(
         32, "Channels of the first block; each next block doubles them.", minimum=4
     )
@@ -258,7 +262,10 @@ class NetworkSettings:
         128, "Units of the embedding in front of the logits.", minimum=8
     )
     dropout: float = setting(
-        0.3, "Dropout in front of the logits (deep_cnn).", minimum=0.0, maximum=0.9
+        0.3,
+        "Dropout in front of the logits (not in small_cnn).",
+        minimum=0.0,
+        maximum=0.9,
     )
 
 

@@ -13,8 +13,8 @@ from mic_tf.taxonomy import NOTE_SAMPLES
 
 layers = keras.layers
 
-_DEPTHS = {"small_cnn": 2, "deep_cnn": 4}
-_POOLING = {"small_cnn": 4, "deep_cnn": 2}
+_DEPTHS = {"small_cnn": 2, "deep_cnn": 4, "mobile_cnn": 4}
+_POOLING = {"small_cnn": 4, "deep_cnn": 2, "mobile_cnn": 2}
 
 
 @keras.saving.register_keras_serializable("mic_tf")
@@ -129,20 +129,62 @@ def _small_cnn(log_mel: tf.Tensor, settings: NetworkSettings) -> tf.Tensor:
 
 
 def _deep_cnn(log_mel: tf.Tensor, settings: NetworkSettings) -> tf.Tensor:
-    """Convolution, BatchNorm, ReLU and pooling, four times; mean and max over all.
-
-    BatchNorm is synchronised: its statistics are those of the global batch, whatever
-    the number of replicas.
-    """
+    """Convolution, BatchNorm, ReLU and pooling, four times; mean and max over all."""
     x = layers.Reshape((*log_mel.shape[1:], 1), name="image")(log_mel)
     for block in range(settings.depth or _DEPTHS["deep_cnn"]):
         channels = settings.width * 2**block
         x = layers.Conv2D(
             channels, 3, padding="same", use_bias=False, name=f"conv_{block}"
         )(x)
-        x = _batch_norm(f"norm_{block}")(x)
-        x = layers.ReLU(name=f"relu_{block}")(x)
+        x = _norm_and_relu(x, str(block))
         x = layers.MaxPooling2D(_POOLING["deep_cnn"], name=f"pool_{block}")(x)
+    return _pooled_embedding(x, settings)
+
+
+def _mobile_cnn(log_mel: tf.Tensor, settings: NetworkSettings) -> tf.Tensor:
+    """Depthwise-separable convolutions that step over every second place.
+
+    Channels and sizes behind each block are those of deep_cnn, with a small part of
+    its arithmetic. A block is a separable convolution with stride 2 and one with
+    stride 1 that is added to its input (Howard et al. 2017, "MobileNets"; He et al.
+    2016, "Deep residual learning"); the first is a plain convolution.
+    """
+    stride = _POOLING["mobile_cnn"]
+    x = layers.Reshape((*log_mel.shape[1:], 1), name="image")(log_mel)
+    x = layers.Conv2D(
+        settings.width,
+        5,
+        strides=stride,
+        padding="same",
+        use_bias=False,
+        name="conv_0",
+    )(x)
+    x = _norm_and_relu(x, "0")
+    for block in range(1, settings.depth or _DEPTHS["mobile_cnn"]):
+        channels = settings.width * 2**block
+        x = _separable(x, channels, stride, f"{block}a")
+        same_size = _separable(x, channels, 1, f"{block}b")
+        x = layers.Add(name=f"add_{block}")([x, same_size])
+    return _pooled_embedding(x, settings)
+
+
+def _separable(x: tf.Tensor, channels: int, stride: int, name: str) -> tf.Tensor:
+    """A 3 x 3 convolution of each channel, then one over the channels."""
+    x = layers.DepthwiseConv2D(
+        3, strides=stride, padding="same", use_bias=False, name=f"depthwise_{name}"
+    )(x)
+    x = _norm_and_relu(x, f"depthwise_{name}")
+    x = layers.Conv2D(channels, 1, use_bias=False, name=f"conv_{name}")(x)
+    return _norm_and_relu(x, name)
+
+
+def _norm_and_relu(x: tf.Tensor, name: str) -> tf.Tensor:
+    x = _batch_norm(f"norm_{name}")(x)
+    return layers.ReLU(name=f"relu_{name}")(x)
+
+
+def _pooled_embedding(x: tf.Tensor, settings: NetworkSettings) -> tf.Tensor:
+    """Mean and max over time and frequency, then a dense layer, with dropout."""
     mean = layers.GlobalAveragePooling2D(name="mean")(x)
     largest = layers.GlobalMaxPooling2D(name="max")(x)
     x = layers.Concatenate(name="mean_and_max")([mean, largest])
@@ -154,7 +196,17 @@ def _deep_cnn(log_mel: tf.Tensor, settings: NetworkSettings) -> tf.Tensor:
 
 
 def _batch_norm(name: str) -> layers.Layer:
-    return layers.BatchNormalization(momentum=0.9, synchronized=True, name=name)
+    """BatchNorm with the statistics of the global batch, on any number of replicas.
+
+    Keras has no fused kernel for the synchronised one, so a single replica, which
+    has nothing to synchronise, takes the other.
+    """
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    return layers.BatchNormalization(momentum=0.9, synchronized=replicas > 1, name=name)
 
 
-_NETWORKS = {"small_cnn": _small_cnn, "deep_cnn": _deep_cnn}
+_NETWORKS = {
+    "small_cnn": _small_cnn,
+    "deep_cnn": _deep_cnn,
+    "mobile_cnn": _mobile_cnn,
+}

@@ -197,12 +197,15 @@ class _PassStream:
         def of_file(file: tf.Tensor) -> tf.data.Dataset:
             serialized = tf.data.TFRecordDataset(tf.gather(self._paths, file))
             start = tf.gather(self._starts, file)
+            rows = self._rows[start : start + tf.gather(self._lengths, file)]
+            labels = (tf.gather(taken, rows), rows)
             # The end is known, so what lies behind it, damaged perhaps, is not read.
-            places = tf.data.Dataset.range(start, start + self._lengths[file])
-            pairs = tf.data.Dataset.zip((places, serialized)).map(
-                lambda place, record: (record, tf.gather(self._rows, place))
+            notes = tf.data.Dataset.zip(
+                (tf.data.Dataset.from_tensor_slices(labels), serialized)
             )
-            return pairs.filter(lambda _, row: tf.gather(taken, row))
+            # Functions that only hand on what they get are not run for each record.
+            notes = notes.filter(lambda label, _: label[0])
+            return notes.map(lambda label, record: (record, label[1]))
 
         in_order = tf.gather(self._numbers, tf.argsort(shuffled))
         dataset = tf.data.Dataset.from_tensor_slices(in_order).interleave(

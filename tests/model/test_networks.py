@@ -1,3 +1,5 @@
+from unittest import mock
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -45,13 +47,34 @@ def test_width_and_depth_are_what_the_settings_say():
     assert convolutions == [8, 16, 32]
 
 
+def test_mobile_cnn_has_the_embedding_of_deep_cnn_with_far_fewer_weights():
+    deep, mobile = (
+        networks.build_model(RunSettings(network=NetworkSettings(model=name)), 11)
+        for name in ("deep_cnn", "mobile_cnn")
+    )
+    pooled = [m.get_layer("mean_and_max").output_shape for m in (deep, mobile)]
+    assert pooled[0] == pooled[1]
+    assert mobile.count_params() < deep.count_params() / 2
+
+
+def test_batch_norm_is_synchronised_where_there_is_something_to_synchronise():
+    model = networks.build_model(settings(), 11)
+    norms = [layer for layer in model.layers if "norm" in layer.name]
+    assert len(norms) == 5
+    assert not any(layer.synchronized for layer in norms)
+    with mock.patch.object(tf.distribute, "get_strategy") as strategy:
+        strategy.return_value.num_replicas_in_sync = 2
+        assert networks._batch_norm("norm").synchronized
+
+
 def test_deep_cnn_of_the_defaults_is_within_the_size_of_the_box():
     model = networks.build_model(RunSettings(), 11)
     assert model.count_params() < 1_100_000
 
 
-def test_only_the_deep_network_has_batch_norm_and_dropout():
-    for name, expected in (("small_cnn", False), ("deep_cnn", True)):
+def test_all_but_the_small_network_have_batch_norm_and_dropout():
+    for name in MODELS:
+        expected = name != "small_cnn"
         layers = networks.build_model(settings(model=name), 11).layers
         kinds = {type(layer).__name__ for layer in layers}
         assert ({"BatchNormalization", "StepDropout"} <= kinds) is expected

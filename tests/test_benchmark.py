@@ -1,0 +1,183 @@
+"""tools/benchmark.py: every section gives figures. No test here is about speed."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mic_tf.taxonomy import FAMILIES, NSYNTH_FAMILY_NOTES
+from tools.benchmarks import input as input_section
+from tools.benchmarks import measuring, notes, report, step
+from tools.benchmarks.measuring import Aim, Row
+from tools.benchmarks.settings import QUICK, SECTIONS, BenchmarkSettings
+
+PROJECT = pathlib.Path(__file__).parents[1]
+
+
+def benchmark(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "tools/benchmark.py", *arguments],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_a_quick_run_gives_figures_in_every_section(tmp_path):
+    out = tmp_path / "result" / "benchmark.json"
+    finished = benchmark("--quick", f"--out={out}")
+    assert finished.returncode == 0, finished.stderr
+    content = json.loads(out.read_text())
+    figures = {name: [] for name in SECTIONS}
+    for row in content["rows"]:
+        if row["value"] is None:
+            assert "not installed" in row["note"] or "left out" in row["note"], row
+        else:
+            assert np.isfinite(row["value"]), row
+            figures[row["section"]].append(row)
+    assert all(figures.values()), {k: len(v) for k, v in figures.items()}
+    assert content["machine"]["threads"]["tensorflow intra-op"] >= 1
+    assert content["machine"]["versions"]["tensorflow"]
+    assert set(content["seconds"]) == set(SECTIONS)
+    parses = [row["value"] for row in figures["input"] if row["unit"] == "parses"]
+    assert parses == [1.0, 1.0]
+    table = out.with_suffix(".md").read_text()
+    for row in content["rows"]:
+        assert row["name"] in table
+        assert row["name"] in finished.stdout
+
+
+def test_a_section_that_is_not_there_is_refused_with_the_names_of_all():
+    finished = benchmark("--only=frontend,speed")
+    assert finished.returncode == 2
+    assert "--only=speed" in finished.stderr
+    assert "frontend, step" in finished.stderr
+
+
+def test_contenders_run_in_turn_after_one_run_that_is_not_timed():
+    order = []
+    timings = measuring.in_turn(
+        {"a": lambda: order.append("a"), "b": lambda: order.append("b")},
+        seconds=0.0,
+        least_rounds=3,
+    )
+    assert "".join(order) == "ab" * 4
+    assert [len(times) for times in timings.values()] == [3, 3]
+
+
+def test_a_contender_may_say_itself_how_long_it_took():
+    timings = measuring.in_turn({"a": lambda: 7.0}, seconds=0.0, least_rounds=2)
+    assert timings == {"a": [7.0, 7.0]}
+
+
+def test_a_ratio_is_the_median_of_the_rounds_with_their_spread():
+    timings = {"ours": [1.0, 2.0, 1.0], "other": [3.0, 2.0, 2.0]}
+    row = measuring.ratio_row(
+        "step", timings, "ours", "other", work=32, aim=Aim(2.5), note="batches"
+    )
+    assert (row.low, row.value, row.high, row.rounds) == (1.0, 2.0, 3.0, 3)
+    assert row.verdict == "below"
+    assert row.note == "32 against 16 notes/s; batches"
+
+
+@pytest.mark.parametrize(
+    ("aim", "value", "verdict"),
+    [
+        (Aim(6.0, hoped=8.0), 5.9, "below"),
+        (Aim(6.0, hoped=8.0), 6.0, "reached, below the hoped 8"),
+        (Aim(6.0, hoped=8.0), 8.0, "reached"),
+        (Aim(2.0, at_most=True), 2.1, "below"),
+        (Aim(2.0, at_most=True), 2.0, "reached"),
+    ],
+)
+def test_a_row_that_misses_its_aim_says_below(aim, value, verdict):
+    assert Row("stall", "waiting", value, "%", aim=aim).verdict == verdict
+
+
+def test_a_row_without_a_figure_says_why_in_the_table():
+    row = measuring.missing(
+        "step", "ours against torch", "torch is not there", Aim(2.0)
+    )
+    name, figure, *_, note = report.cells(row.as_dict())
+    assert (name, figure) == ("ours against torch", "not measured")
+    assert note == "torch is not there"
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory) -> notes.Notes:
+    folder = tmp_path_factory.mktemp("notes")
+    name = notes.make(folder, 200, rendered=False)
+    return notes.load(str(folder), name, shards=True)
+
+
+@pytest.fixture
+def quick(tmp_path) -> BenchmarkSettings:
+    values = {**QUICK, "seconds": 0.0}
+    return BenchmarkSettings(
+        quick=True,
+        device="cpu",
+        gpu_found=False,
+        folder=tmp_path,
+        data_dir="",
+        dataset="",
+        **values,
+    )
+
+
+def test_made_up_notes_have_the_proportions_of_nsynth(made_up):
+    counts = made_up.records.index.counts(made_up.train)
+    assert counts.sum() == 200
+    published = np.array([NSYNTH_FAMILY_NOTES[family] for family in FAMILIES])
+    assert np.abs(counts - 200 * published / published.sum()).max() < 1
+    waveforms, families = made_up.batch(300)
+    assert waveforms.shape == (300, 64_000)
+    assert waveforms.dtype == np.int16
+    assert len(families) == 300
+    assert np.array_equal(waveforms[200:], waveforms[:100])
+
+
+def test_parses_are_counted_where_notes_are_thrown_away_after_parsing(made_up):
+    with input_section.counted_parses() as parsed:
+        batches = input_section.naive(made_up).take(5)
+        delivered = sum(len(family) for _, family in batches)
+    assert delivered == 5 * 32
+    assert parsed[0] > 2 * delivered
+
+
+def test_a_variant_of_the_step_for_gpus_gives_its_rate_and_its_share(made_up, quick):
+    waveforms, families = made_up.batch(4)
+    variant = ("mixed_bfloat16", "mixed_bfloat16", False)
+    run = step.training_settings(quick, 4)
+    rate, share = step.variant_rows(quick, run, variant, waveforms, families)
+    assert rate.value > 0
+    assert share.value > 0
+    assert "bfloat16 matrix product" in share.note
+
+
+def test_a_gpu_that_is_not_there_is_said_in_its_rows(made_up, quick):
+    asked = BenchmarkSettings(**{**vars(quick), "device": "gpu"})
+    waveforms, families = made_up.batch(4)
+    rows = list(step.gpu_rows(asked, None, waveforms, families))
+    assert len(rows) == len(step.GPU_VARIANTS)
+    assert all(row.value is None and "no GPU here" in row.note for row in rows)
+
+
+@pytest.mark.parametrize("width", [4, 8])
+def test_the_network_in_pytorch_gives_the_logits_of_ours(width, made_up):
+    pytest.importorskip("torch", reason="torch is not installed (requirements-bench)")
+    from tools.benchmarks import trainees
+    from tools.benchmarks.torch_network import TorchStep
+
+    waveforms, families = made_up.batch(4)
+    run = trainees.run_settings(width)
+    dataset = trainees.same_batch(waveforms, families)
+    trainee = trainees.Stepper(run, len(FAMILIES), dataset).trainee
+    other = TorchStep(run, len(FAMILIES), waveforms, families)
+    assert step.difference(trainee, other, waveforms) < 1e-4
+    parameters = sum(p.numel() for p in other.network.parameters())
+    trainable = sum(int(np.prod(w.shape)) for w in trainee.classifier.trainable_weights)
+    assert parameters == trainable

@@ -1,0 +1,128 @@
+"""Measures our speed beside what people would use instead.
+
+    python tools/benchmark.py --out=benchmark.json
+    python tools/benchmark.py --only=frontend,input --quick
+
+Ours and the alternatives run in turn (A B A B …), in one process tree, on the same
+notes. Ratios are medians over the rounds, with their spread; absolute figures stand
+beside them. The result goes to --out, and as a Markdown table beside it. What is
+compared with is installed by requirements-bench.txt; rows of what is missing say so. A
+row that misses its aim says `below`; the exit status is 0 all the same.
+"""
+
+import dataclasses
+import os
+import pathlib
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+from absl import flags
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from mic_tf import command
+from mic_tf.errors import UserError
+from tools.benchmarks.settings import QUICK, SECTIONS, BenchmarkSettings
+
+_OUT = flags.DEFINE_string("out", "benchmark.json", "File for the result.")
+_ONLY = flags.DEFINE_list(
+    "only", [], f"Sections, separated by commas: {', '.join(SECTIONS)}; default: all."
+)
+_DEVICE = flags.DEFINE_enum(
+    "device", "cpu", ["cpu", "gpu"], "Where networks run; a GPU adds rows."
+)
+_QUICK = flags.DEFINE_bool(
+    "quick", False, "Very little of everything, in about two minutes; shows it runs."
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", "", "Folder of prepared sets; default: notes made for this run."
+)
+_DATASET = flags.DEFINE_string("dataset", "soundfont_notes", "The set in --data_dir.")
+_SECONDS = flags.DEFINE_float(
+    "seconds", 0.0, "For the rounds of one comparison; 0: 30.", lower_bound=0.0
+)
+
+
+def main(arguments: list[str]) -> None:
+    """Measures the sections asked for, printing rows as they come."""
+    if arguments:
+        raise UserError(f"{arguments[0]}: unexpected argument; flags begin with --")
+    wanted = _wanted()
+    if _DEVICE.value == "cpu":
+        # For the commands that are started from here too.
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    from tools.benchmarks import machine, report
+
+    said = machine.describe(_DEVICE.value)
+    print(machine.words(said), flush=True)
+    if _DEVICE.value == "gpu" and not said["gpus"]:
+        print("--device=gpu: no GPU here; the CPU rows stand", flush=True)
+    rows, facts = [], {"quick": _QUICK.value, "seconds": {}}
+    with tempfile.TemporaryDirectory(prefix="mic_tf_benchmark_") as folder:
+        settings = _settings(pathlib.Path(folder), bool(said["gpus"]))
+        try:
+            for section, measured in _measured(settings, wanted, facts):
+                began = time.perf_counter()
+                for row in measured():
+                    rows.append(row)
+                    shown = report.cells(row.as_dict())
+                    print(f"{section}: " + " | ".join(filter(None, shown)), flush=True)
+                facts["seconds"][section] = round(time.perf_counter() - began, 1)
+        finally:
+            # What was measured before a fault is worth keeping.
+            called = shlex.join(["python", "tools/benchmark.py", *sys.argv[1:]])
+            content = report.result(rows, said, called, facts)
+            table = report.write(pathlib.Path(_OUT.value), content)
+    below = sum(row.verdict == "below" for row in rows)
+    print(f"{len(rows)} rows, {below} below; written to {_OUT.value} and {table}")
+
+
+def _wanted() -> list[str]:
+    unknown = sorted(set(_ONLY.value) - set(SECTIONS))
+    if unknown:
+        raise UserError(
+            f"--only={unknown[0]}: no such section; there are {', '.join(SECTIONS)}"
+        )
+    return [name for name in SECTIONS if not _ONLY.value or name in _ONLY.value]
+
+
+def _settings(folder: pathlib.Path, gpu_found: bool) -> BenchmarkSettings:
+    settings = BenchmarkSettings(
+        quick=_QUICK.value,
+        device=_DEVICE.value,
+        gpu_found=gpu_found,
+        folder=folder,
+        data_dir=_DATA_DIR.value,
+        dataset=_DATASET.value,
+        **(QUICK if _QUICK.value else {}),
+    )
+    if _SECONDS.value:
+        settings = dataclasses.replace(settings, seconds=_SECONDS.value)
+    return settings
+
+
+def _measured(
+    settings: BenchmarkSettings, wanted: list[str], facts: dict
+) -> Iterator[tuple[str, Callable]]:
+    """Each section with the function that measures it; notes are made when needed."""
+    import importlib
+
+    notes = None
+    for name in wanted:
+        module = importlib.import_module(f"tools.benchmarks.{name}")
+        if name in ("memory", "cold_start", "growth"):
+            yield name, lambda module=module: module.measure(settings)
+            continue
+        if notes is None:
+            from tools.benchmarks import notes as note_sets
+
+            notes = note_sets.open_notes(settings)
+            facts["notes"] = notes.words
+        yield name, lambda module=module, notes=notes: module.measure(settings, notes)
+
+
+if __name__ == "__main__":
+    command.run(main)
