@@ -5,7 +5,7 @@ import tf_keras as keras
 
 layers = keras.layers
 
-_FOLDABLE = (layers.Conv2D, layers.Dense)
+_FOLDABLE = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
@@ -63,7 +63,11 @@ def _only_source(norm: layers.BatchNormalization) -> layers.Layer | None:
 def _folded_weights(
     layer: layers.Layer, norm: layers.BatchNormalization
 ) -> list[np.ndarray]:
-    """Kernel and bias of a layer with the BatchNorm behind it, in float64 inside."""
+    """Kernel and bias of a layer with the BatchNorm behind it, in float64 inside.
+
+    A kernel has its output channels last; a depthwise one input channels and, last,
+    what each of them becomes.
+    """
     kernel = layer.get_weights()[0].astype(np.float64)
     bias = layer.get_weights()[1] if layer.use_bias else 0.0
     mean = norm.moving_mean.numpy().astype(np.float64)
@@ -71,4 +75,7 @@ def _folded_weights(
     if norm.scale:
         scale = scale * norm.gamma.numpy()
     offset = norm.beta.numpy() if norm.center else 0.0
-    return [kernel * scale, (bias - mean) * scale + offset]
+    folded_bias = (bias - mean) * scale + offset
+    if isinstance(layer, layers.DepthwiseConv2D):
+        scale = scale.reshape(kernel.shape[-2:])
+    return [kernel * scale, folded_bias]

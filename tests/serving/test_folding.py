@@ -27,16 +27,18 @@ def test_a_folded_network_computes_the_same(use_bias, center, scale):
     image = keras.Input([8, 8, 3])
     x = layers.Conv2D(4, 3, use_bias=use_bias)(image)
     x = layers.BatchNormalization(center=center, scale=scale)(x)
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=use_bias)(x)
+    x = layers.BatchNormalization(center=center, scale=scale)(x)
     x = layers.Flatten()(layers.ReLU()(x))
     x = layers.Dense(5, use_bias=use_bias)(x)
     x = layers.BatchNormalization(center=center, scale=scale)(x)
     model = with_random_weights(keras.Model(image, x))
     folded = fold_batch_norm(model)
-    assert norms(model) == 2
+    assert norms(model) == 3
     assert norms(folded) == 0
     batch = np.random.default_rng(1).normal(size=(4, 8, 8, 3)).astype(np.float32)
     expected = model(batch, training=False)
-    np.testing.assert_allclose(folded(batch), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(folded(batch), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_the_trained_model_is_left_as_it_was():

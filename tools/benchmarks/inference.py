@@ -40,8 +40,8 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
         "configs/best.cfg": _settings_of(_SHIPPED),
         "train's defaults": run_settings(settings.width),
     }
-    for name, run in networks_measured.items():
-        model, classifier = _export(run, folder / name.replace("/", "-"))
+    for number, (name, run) in enumerate(networks_measured.items()):
+        model, classifier = _export(run, folder / f"run-{number}")
         for files in ([long_file], short_files):
             yield from _rows(settings, run, model, classifier, name, files)
 
@@ -62,8 +62,11 @@ def _rows(
         "librosa front-end file by file, same network",
     )
     contenders = {ours: _predict(classifier, files)}
+    note = ""
     if alternatives.librosa():
         answer = _librosa_classifier(run, model)
+        apart = _difference(classifier, answer, files[0])
+        note = f"probabilities of a file at most {apart:.1e} apart"
         contenders[batched] = lambda: _alternative(answer, files, run, BATCH)
         contenders[single] = lambda: _alternative(answer, files, run, 1)
     timings = in_turn(
@@ -75,7 +78,9 @@ def _rows(
             label = f"{ours} against {other}"
             yield missing(SECTION, label, alternatives.NO_LIBROSA, aim)
             continue
-        yield ratio_row(SECTION, timings, ours, other, work=audio, unit=_UNIT, aim=aim)
+        yield ratio_row(
+            SECTION, timings, ours, other, work=audio, unit=_UNIT, aim=aim, note=note
+        )
 
 
 def _predict(classifier: Classifier, files: Sequence[pathlib.Path]) -> Callable:
@@ -103,6 +108,7 @@ def _settings_of(flagfile: pathlib.Path) -> RunSettings:
 
 def _export(run: RunSettings, workdir: pathlib.Path):
     """A model of these settings with its first weights, and its export opened."""
+    workdir.mkdir()
     model = networks.build_model(run, len(FAMILIES))
     data = {"dataset": "none", "protocol": "official"}
     workfolder.write_config(str(workdir), run, FAMILIES, data)
@@ -129,6 +135,22 @@ def _librosa_classifier(run: RunSettings, model) -> Callable[[np.ndarray], np.nd
     return answer
 
 
+def _difference(
+    classifier: Classifier,
+    answer: Callable[[np.ndarray], np.ndarray],
+    path: pathlib.Path,
+) -> float:
+    """How far apart both are on a file, whose answer is the mean over its windows."""
+    ours = np.array(list(classifier(path).probabilities.values()))
+    return float(np.abs(answer(_windows(path)).mean(axis=0) - ours).max())
+
+
+def _windows(path: pathlib.Path) -> np.ndarray:
+    """A file of whole windows, float32 [windows, 64000]."""
+    waveform, _ = soundfile.read(path, dtype="float32")
+    return waveform.reshape(-1, NOTE_SAMPLES)
+
+
 def _alternative(
     answer: Callable[[np.ndarray], np.ndarray],
     files: Sequence[pathlib.Path],
@@ -138,8 +160,7 @@ def _alternative(
     """Reads and answers all windows of 4 s of the files."""
     waiting: list[np.ndarray] = []
     for path in files:
-        waveform, _ = soundfile.read(path, dtype="float32")
-        waiting.extend(waveform.reshape(-1, NOTE_SAMPLES))
+        waiting.extend(_windows(path))
         while len(waiting) >= batch_size:
             answer(np.stack(waiting[:batch_size]))
             del waiting[:batch_size]
