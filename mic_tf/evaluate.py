@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
 
     from mic_tf import files
     from mic_tf.datasets import catalogue
-    from mic_tf.evaluation import evaluator, report, sections
+    from mic_tf.evaluation import checks, evaluator, heard, report, sections
     from mic_tf.pipeline import batches
     from mic_tf.training import callbacks
 
@@ -80,33 +80,24 @@ def main(arguments: list[str]) -> int:
         protocol_words=words,
     )
     result |= report.details(found, records, subject.labels)
-    # What is left out here was trained on all the same.
-    heard, _ = evaluator.partition_for(subject, records, name)
-    result |= _checks(flag, subject, records, heard, found, name)
+    folders = filter(None, (flag.data_dir, data_dir))
+    training = heard.in_training(subject, records, name, partition, list(folders))
+    if flag.leakage:
+        result |= checks.leakage_of(records, partition, training, found)
+    result |= checks.excluded_from(subject, records, flag.exclude)
+    if flag.compare:
+        result |= checks.comparison_with(
+            flag.compare, records, found, name, flag.batch_size
+        )
     result["remarks"] = sections.remarks(result)
     where = files.join(flag.workdir or flag.model, "eval")
     folder = flag.out or files.join(where, evaluator.folder_name(name, split))
     evaluator.write(folder, result, found, records)
     history = callbacks.read_history(flag.workdir) if flag.workdir else []
-    report.write(folder, result, found, records, subject, heard, history)
+    report.write(folder, result, found, records, subject, training, history)
     print(evaluator.table(result))
     logging.info("written to %s", folder)
     return command.EXIT_OK
-
-
-def _checks(flag, subject, records, heard, found, dataset: str) -> dict:
-    """What the figures have to be read with: leakage, exclusions, another run."""
-    from mic_tf.evaluation import checks
-
-    result = {}
-    if flag.leakage:
-        result |= checks.leakage_of(records, heard, found)
-    result |= checks.excluded_from(subject, records, flag.exclude)
-    if flag.compare:
-        result |= checks.comparison_with(
-            flag.compare, records, found, dataset, flag.batch_size
-        )
-    return result
 
 
 def _subject(flag: flags.FlagValues) -> tuple:

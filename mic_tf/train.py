@@ -42,8 +42,8 @@ def main(arguments: list[str]) -> int:
     from mic_tf import files
     from mic_tf.datasets import catalogue
     from mic_tf.evaluation import evaluator
-    from mic_tf.pipeline import batches
-    from mic_tf.training import strategy, trainer, workfolder
+    from mic_tf.pipeline.batches import Records
+    from mic_tf.training import trainer, workfolder
     from mic_tf.training.callbacks import Preempted
 
     files.register_file_systems(
@@ -54,13 +54,14 @@ def main(arguments: list[str]) -> int:
         for name in run.data.dataset_names
     )
     workdir = workdir.rstrip("/")
+
+    def calibrate(records: Records) -> None:
+        evaluator.calibrate(workfolder.load_run(workdir), records)
+
     try:
-        summary = trainer.train(run, workdir, builder, extras)
+        summary = trainer.train(run, workdir, builder, extras, calibrate)
     except Preempted:
         return EXIT_PREEMPTED
-    if strategy.choose(run.train.strategy, run.train.tpu).is_chief:
-        records = batches.open_records(builder, skip_bad=run.data.skip_bad)
-        evaluator.calibrate(workfolder.load_run(workdir), records)
     selected = summary["selected"]
     figures = ", ".join(
         f"{name.removeprefix('val_')} {value:.4f}"

@@ -6,23 +6,38 @@ import numpy as np
 
 from mic_tf.evaluation import comparison, evaluator, leakage
 from mic_tf.evaluation.evaluator import Answers, Subject
+from mic_tf.evaluation.heard import Training
 from mic_tf.pipeline.batches import Records
 from mic_tf.pipeline.splits import Partition
 from mic_tf.training import workfolder
 from mic_tf.training.training_data import read_exclusions
 
 
-def leakage_of(records: Records, partition: Partition, found: Answers) -> dict:
-    """`leakage` of `metrics.json`; nothing where other notes were trained on."""
-    train = partition.parts.get("train")
-    if partition.protocol == evaluator.OTHER_DATA or train is None or not train.any():
-        return {}
+def leakage_of(
+    records: Records, partition: Partition, training: Training, found: Answers
+) -> dict:
+    """`leakage` and `leakage_unchecked` of `metrics.json`, where there is any.
+
+    Args:
+      records: the data set that is measured.
+      partition: its division.
+      training: what was trained on.
+      found: the answers.
+
+    Returns:
+      What `leakage.leakage` says, and why which sets could not be looked at.
+    """
     tested = np.zeros(len(records.index), bool)
     tested[found.rows] = True
-    if not (tested & ~train).any():
+    if not (tested & ~partition.heard).any():
         # The training notes themselves are measured: all of it was heard.
         return {}
-    return {"leakage": leakage.leakage(records, train, tested)}
+    result = {}
+    if training.heard:
+        result["leakage"] = leakage.leakage(records, tested, training.heard)
+    if training.missing:
+        result["leakage_unchecked"] = training.missing
+    return result
 
 
 def excluded_from(subject: Subject, records: Records, exclude: str) -> dict:
@@ -63,9 +78,7 @@ def comparison_with(
     if not np.array_equal(theirs.rows, found.rows):
         raise ValueError("two passes over the same notes differ in their order")
     partition, _ = evaluator.partition_for(other, records, dataset)
-    heard = partition.parts.get("train", np.zeros_like(selected)) & selected
-    if partition.protocol == evaluator.OTHER_DATA:
-        heard = np.zeros_like(selected)
+    heard = partition.heard & selected
     table = comparison.compare(_right(found), _right(theirs))
     return {"comparison": {**table, "other": other.name, "heard": int(heard.sum())}}
 

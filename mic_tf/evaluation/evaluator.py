@@ -21,7 +21,7 @@ from mic_tf.pipeline.batches import Records
 from mic_tf.pipeline.splits import Partition
 from mic_tf.settings import DataSettings
 from mic_tf.training import workfolder
-from mic_tf.training.training_data import read_exclusions
+from mic_tf.training.training_data import divide_again, read_exclusions
 
 OTHER_DATA = "other_data"
 TRAINED_ON = "trained_on"
@@ -98,34 +98,35 @@ def partition_for(
 
     Returns:
       The partition and the protocol in words. For the data set that the model was
-      trained on it is the training's own division; for another, its own splits.
+      trained on it is the training's own division; for another, its own splits, of
+      which it heard all notes or none.
     """
     trained = subject.trained_on
-    extras = [_without_version(name) for name in trained.get("extra_datasets", [])]
-    if _without_version(dataset) == _without_version(trained["dataset"]):
-        settings = DataSettings(**trained["settings"])
-        partition = splits.partition(
-            records.index, settings, hold_out_valid=trained["hold_out_valid"]
-        )
+    if without_version(dataset) == without_version(trained["dataset"]):
+        partition = divide_again(trained, records)
         words = splits.words(partition, records.index)
-        ids = read_exclusions(settings.exclude)
-        partition = splits.excluding(partition, records.index, ids)
     else:
-        partition = splits.partition(records.index, DataSettings())
-        partition = dataclasses.replace(partition, protocol=OTHER_DATA)
+        extras = map(without_version, trained.get("extra_datasets", []))
+        all_heard = without_version(dataset) in extras
+        partition = dataclasses.replace(
+            splits.partition(records.index, DataSettings()),
+            protocol=TRAINED_ON if all_heard else OTHER_DATA,
+            heard=np.full(len(records.index), all_heard),
+        )
         words = f"{OTHER_DATA_WORDS} ({trained['dataset']})"
-    if _without_version(dataset) in extras:
-        partition = dataclasses.replace(partition, protocol=TRAINED_ON)
-        words = TRAINED_ON_WORDS
-    return splits.excluding(partition, records.index, read_exclusions(exclude)), words
+        if all_heard:
+            words = TRAINED_ON_WORDS
+    # What is left out here was heard all the same.
+    return splits.untested(partition, records.index, read_exclusions(exclude)), words
 
 
 def folder_name(dataset: str, split: str) -> str:
     """The evaluation's folder for a part of a data set of this full name."""
-    return f"{_without_version(dataset).replace('/', '_')}-{split}"
+    return f"{without_version(dataset).replace('/', '_')}-{split}"
 
 
-def _without_version(full_name: str) -> str:
+def without_version(full_name: str) -> str:
+    """A data set's full name, as `soundfont_notes/1.0.0`, without its version."""
     return full_name.rsplit("/", maxsplit=1)[0]
 
 
@@ -262,13 +263,7 @@ def calibrate(run: workfolder.TrainedRun, records: Records) -> float | None:
     Returns:
       The temperature, or None where the run keeps no validation notes.
     """
-    settings = DataSettings(**run.summary["data"]["settings"])
-    partition = splits.partition(
-        records.index, settings, hold_out_valid=run.summary["data"]["hold_out_valid"]
-    )
-    excluded = read_exclusions(settings.exclude)
-    partition = splits.excluding(partition, records.index, excluded)
-    valid = partition.parts.get("valid")
+    valid = divide_again(run.summary["data"], records).parts.get("valid")
     if valid is None or not valid.any():
         return None
     raw = dataclasses.replace(run, temperature=1.0)

@@ -1,15 +1,15 @@
 """The most confident mistakes, each beside the training note that is nearest to it."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from mic_tf.evaluation import pictures, sounds
+from mic_tf.evaluation.heard import Heard, some_heard
 from mic_tf.evaluation.markup import Markup, element, joined, sound
 from mic_tf.pipeline.batches import Records
-from mic_tf.pipeline.index import NoteIndex
 
 MOST_MISTAKES = 24
 MOST_TRAINING_NOTES = 2_000
@@ -28,7 +28,7 @@ class Mistake:
       truth: name of the family.
       answer: name of the family answered.
       confidence: its probability.
-      nearest: row of the nearest training note, or None.
+      nearest: the nearest training note, or None: the data set, and the row in it.
       similarity: cosine of the two embeddings.
     """
 
@@ -36,7 +36,7 @@ class Mistake:
     truth: str
     answer: str
     confidence: float
-    nearest: int | None = None
+    nearest: tuple[Heard, int] | None = None
     similarity: float = 0.0
 
 
@@ -69,7 +69,7 @@ def most_confident(
 def with_nearest(
     mistakes: list[Mistake],
     records: Records,
-    train: np.ndarray,
+    heard: Sequence[Heard],
     embedding: Embedding,
     most_notes: int = MOST_TRAINING_NOTES,
 ) -> tuple[list[Mistake], int]:
@@ -78,50 +78,43 @@ def with_nearest(
     Args:
       mistakes: what to find neighbours for.
       records: the data set.
-      train: the notes trained on, bool [notes].
+      heard: the notes trained on.
       embedding: the model's.
       most_notes: of the training notes so many are looked at, drawn at random.
 
     Returns:
       The mistakes with their neighbours, and how many training notes were looked at.
     """
-    candidates = np.flatnonzero(train)
-    if len(candidates) > most_notes:
-        random = np.random.default_rng(0)
-        candidates = np.sort(random.choice(candidates, most_notes, replace=False))
-    if not len(candidates) or not mistakes:
+    candidates = some_heard(heard, most_notes) if mistakes else []
+    if not candidates:
         return mistakes, 0
-    wrong_rows = np.array([mistake.row for mistake in mistakes])
-    selected = np.zeros(len(records.index), bool)
-    selected[candidates] = selected[wrong_rows] = True
-    rows, vectors = _embedded(records, selected, embedding)
-    place = {row: i for i, row in enumerate(rows.tolist())}
-    own = vectors[[place[row] for row in wrong_rows]]
-    theirs = vectors[[place[row] for row in candidates]]
-    cosines = own @ theirs.T
-    cosines[wrong_rows[:, np.newaxis] == candidates] = -1.0
+    own_rows = np.unique([mistake.row for mistake in mistakes])
+    own = dict(zip(*_embedded(records, own_rows, embedding), strict=True))
+    wrong = np.array([own[mistake.row] for mistake in mistakes])
+    cosines = []
+    for each, rows in candidates:
+        _, vectors = _embedded(each.records, rows, embedding)
+        cosine = wrong @ vectors.T
+        if each.records is records:
+            cosine[np.array([[m.row] for m in mistakes]) == rows] = -1.0
+        cosines.append(cosine)
+    notes = [(each, int(row)) for each, rows in candidates for row in rows]
     found = [
-        dataclasses.replace(
-            mistake, nearest=int(candidates[i]), similarity=float(row[i])
-        )
-        for mistake, row, i in zip(
-            mistakes, cosines, cosines.argmax(axis=1), strict=True
-        )
+        dataclasses.replace(mistake, nearest=notes[row.argmax()], similarity=row.max())
+        for mistake, row in zip(mistakes, np.hstack(cosines), strict=True)
     ]
-    return found, len(candidates)
+    return found, len(notes)
 
 
 def cards(mistakes: list[Mistake], records: Records) -> Markup:
     """A list of what the mistakes look and sound like."""
-    rows = {m.row for m in mistakes} | {m.nearest for m in mistakes} - {None}
-    notes = sounds.read_notes(records, rows)
-    images = {row: pictures.log_mel_png(waveform) for row, waveform in notes.items()}
-    index = records.index
-
-    def shown(row: int, what: str, *more: Markup) -> Markup:
-        note = str(index.ids[row])
-        caption = joined([element("b", what), " ", note, *more])
-        return sound(notes[row], images[row], f"{what} {note}", caption)
+    tested = _Shown(records, {m.row for m in mistakes})
+    neighbours: dict[str, set[int]] = {}
+    sets = {}
+    for each, row in (m.nearest for m in mistakes if m.nearest):
+        neighbours.setdefault(each.dataset, set()).add(row)
+        sets[each.dataset] = each.records
+    heard = {name: _Shown(sets[name], rows) for name, rows in neighbours.items()}
 
     items = []
     for mistake in mistakes:
@@ -129,23 +122,44 @@ def cards(mistakes: list[Mistake], records: Records) -> Markup:
             "h3", f"{mistake.truth}, taken for ", element("em", mistake.answer)
         )
         about = element("p", f"confidence {mistake.confidence:.0%}", class_="quiet")
-        pair = [shown(mistake.row, "test note")]
+        pair = [tested.card(mistake.row, "test note")]
         if mistake.nearest is not None:
-            family = index.families[index.family[mistake.nearest]]
-            more = f" ({family}, cosine {mistake.similarity:.2f})"
-            pair.append(shown(mistake.nearest, "nearest in training", Markup(more)))
+            each, row = mistake.nearest
+            parts = [
+                family_of(each, row),
+                f"cosine {mistake.similarity:.2f}",
+                *filter(None, [each.dataset]),
+            ]
+            more = f" ({', '.join(parts)})"
+            pair.append(heard[each.dataset].card(row, "nearest in training", more))
         figures = element("div", *pair, class_="pair")
         items.append(element("li", heading, about, figures))
     return element("ul", *items, class_="cards")
 
 
-def nearest_families(mistakes: list[Mistake], index: NoteIndex) -> str:
+class _Shown:
+    """Pictures and sounds of a few notes of a data set."""
+
+    def __init__(self, records: Records, rows: set[int]):
+        self._ids = records.index.ids
+        self._notes = sounds.read_notes(records, rows)
+
+    def card(self, row: int, what: str, more: str = "") -> Markup:
+        note = str(self._ids[row])
+        image = pictures.log_mel_png(self._notes[row])
+        caption = joined([element("b", what), " ", note, more])
+        return sound(self._notes[row], image, f"{what} {note}", caption)
+
+
+def family_of(heard: Heard, row: int) -> str:
+    """Name of the family of a note that was trained on."""
+    index = heard.records.index
+    return index.families[index.family[row]]
+
+
+def nearest_families(mistakes: list[Mistake]) -> str:
     """Whether the nearest training notes are of the answered or the true family."""
-    families = [
-        (m, index.families[index.family[m.nearest]])
-        for m in mistakes
-        if m.nearest is not None
-    ]
+    families = [(m, family_of(*m.nearest)) for m in mistakes if m.nearest]
     as_answer = sum(m.answer == family for m, family in families)
     as_truth = sum(m.truth == family for m, family in families)
     return (
@@ -155,9 +169,11 @@ def nearest_families(mistakes: list[Mistake], index: NoteIndex) -> str:
 
 
 def _embedded(
-    records: Records, selected: np.ndarray, embedding: Embedding
+    records: Records, wanted: np.ndarray, embedding: Embedding
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and embeddings of length 1."""
+    """Rows, sorted, and their embeddings of length 1."""
+    selected = np.zeros(len(records.index), bool)
+    selected[wanted] = True
     rows, vectors = [], []
     for batch in sounds.raw_notes(records, selected).batch(_BATCH):
         waveform = sounds.pcm16(batch["waveform"].numpy())
@@ -167,4 +183,6 @@ def _embedded(
         rows.append(batch["row"].numpy())
     stacked = np.concatenate(vectors)
     lengths = np.linalg.norm(stacked, axis=1, keepdims=True)
-    return np.concatenate(rows), stacked / np.maximum(lengths, 1e-9)
+    order = np.argsort(np.concatenate(rows))
+    unit = stacked / np.maximum(lengths, 1e-9)
+    return np.concatenate(rows)[order], unit[order]

@@ -3,15 +3,13 @@
 import json
 from typing import Any
 
-import numpy as np
-
 from mic_tf import files
 from mic_tf.evaluation import bootstrap, metrics, mistakes, sections
 from mic_tf.evaluation.breakdown import breakdown
-from mic_tf.evaluation.evaluator import OTHER_DATA, Answers, Subject
+from mic_tf.evaluation.evaluator import Answers, Subject
+from mic_tf.evaluation.heard import Training
 from mic_tf.evaluation.markup import Markup, element, page, section, table
 from mic_tf.pipeline.batches import Records
-from mic_tf.pipeline.splits import Partition
 
 FILE_NAME = "report.html"
 
@@ -34,7 +32,7 @@ def write(
     found: Answers,
     records: Records,
     subject: Subject,
-    partition: Partition,
+    training: Training,
     history: list[dict[str, str]],
 ) -> None:
     """Writes `report.html`, and `curves.png` where there is a history.
@@ -45,7 +43,7 @@ def write(
       found: the answers.
       records: the data set.
       subject: the model.
-      partition: how the notes were divided.
+      training: what was trained on.
       history: rows of `history.csv`; empty for an export.
     """
     from mic_tf.evaluation import pictures
@@ -53,9 +51,6 @@ def write(
     if history:
         content = pictures.curves_png(history)
         files.write_bytes(files.join(folder, "curves.png"), content)
-    train = partition.parts.get("train")
-    if partition.protocol == OTHER_DATA:
-        train = None
     title = f"{subject.name} on {result['dataset']} {result['split']}"
     main = [
         sections.headline(result),
@@ -65,7 +60,7 @@ def write(
         sections.parts(result),
         sections.calibration(result),
         sections.curves(history),
-        _mistakes(result, found, records, subject, train),
+        _mistakes(result, found, records, subject, training),
         _trained(subject),
     ]
     head = element(
@@ -82,7 +77,7 @@ def _mistakes(
     found: Answers,
     records: Records,
     subject: Subject,
-    train: np.ndarray | None,
+    training: Training,
 ) -> Markup:
     labels = tuple(result["labels"])
     wrong = mistakes.most_confident(
@@ -91,14 +86,19 @@ def _mistakes(
     if not wrong:
         return section("Mistakes", "mistakes", element("p", "There are none."))
     words = f"The {len(wrong)} wrong answers of highest confidence."
-    if train is not None and subject.embedding is not None:
-        wrong, heard = mistakes.with_nearest(wrong, records, train, subject.embedding)
+    if training.heard and subject.embedding is not None:
+        wrong, heard = mistakes.with_nearest(
+            wrong, records, training.heard, subject.embedding
+        )
         words += (
             f" Beside each the nearest of {heard:,} training notes, by the cosine of "
-            f"the model's embeddings. {mistakes.nearest_families(wrong, records.index)}"
+            f"the model's embeddings. {mistakes.nearest_families(wrong)}"
         )
-    else:
-        words += " It was trained on other data, so none of that stands beside them."
+    if training.missing:
+        words += (
+            f" No note of {', '.join(training.missing)} stands beside them, though it "
+            "was trained on: it is not at hand."
+        )
     about = element("p", words)
     return section("Mistakes", "mistakes", about, mistakes.cards(wrong, records))
 

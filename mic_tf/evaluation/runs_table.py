@@ -76,7 +76,7 @@ def _row(
     workdir: str, config: dict[str, Any], summary: dict[str, Any], result: dict
 ) -> tuple[str, ...]:
     settings = config["settings"]
-    leakage = result.get("leakage")
+    share = result.get("leakage", {}).get("instrument_share")
     balance, notes = (
         settings["data"]["balance"],
         config["data"]["notes"].get("train", 0),
@@ -99,7 +99,7 @@ def _row(
             for name in ("accuracy", "balanced_accuracy", "macro_f1")
         ),
         f"{result['ece']:.3f}",
-        f"{leakage['instrument_share']:.0%}" if leakage else "not known",
+        "not known" if share is None else f"{share:.0%}",
         training,
     )
 

@@ -35,6 +35,7 @@ def headline(result: dict[str, Any]) -> Markup:
     lines = [element("p", words, class_="protocol")]
     if "leakage" in result:
         lines.append(_leakage(result["leakage"]))
+    lines += [element("p", words) for words in unchecked_words(result)]
     if "excluded" in result:
         lines.append(element("p", excluded_words(result["excluded"])))
     return section(
@@ -52,6 +53,7 @@ def remarks(result: dict[str, Any]) -> list[str]:
         lines = [f"{', '.join(parts)} ({spread['method']})"]
     if "leakage" in result:
         lines.append(leakage.in_words(result["leakage"]))
+    lines += unchecked_words(result)
     if "excluded" in result:
         lines.append(excluded_words(result["excluded"]))
     if "comparison" in result:
@@ -83,6 +85,14 @@ def single_words(spread: dict[str, Any]) -> str:
         ]
         line += f" Over the other {others['families']}: {', '.join(parts)}."
     return line
+
+
+def unchecked_words(result: dict[str, Any]) -> list[str]:
+    """A line for each data set trained on in which no leakage was looked for."""
+    return [
+        f"leakage from {name} was not looked for: {reason}"
+        for name, reason in result.get("leakage_unchecked", {}).items()
+    ]
 
 
 def excluded_words(excluded: dict[str, Any]) -> str:

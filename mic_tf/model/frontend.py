@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from mic_tf.errors import UserError
 from mic_tf.settings import FrontEndSettings
 from mic_tf.taxonomy import SAMPLE_RATE
 
@@ -30,6 +31,21 @@ def mel_weights(n_fft: int, n_mels: int, fmin: float, fmax: float) -> np.ndarray
     rising = (bins - low) / (centre - low)
     falling = (high - bins) / (high - centre)
     return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+
+
+def check_bounds(n_fft: int, fmin: float, fmax: float) -> None:
+    """Checks what `LogMel` can be made of.
+
+    Raises:
+      UserError: it cannot; names the flags.
+    """
+    if n_fft & (n_fft - 1):
+        raise UserError(f"--n_fft={n_fft}: a power of two expected, as 1024")
+    if not 0 <= fmin < fmax <= SAMPLE_RATE / 2:
+        raise UserError(
+            f"--fmin={fmin} --fmax={fmax}: 0 <= fmin < fmax <= {SAMPLE_RATE // 2} "
+            "expected"
+        )
 
 
 def _hz_to_mel(frequency: float) -> float:
@@ -73,13 +89,7 @@ class LogMel(keras.layers.Layer):
         # tf.signal.stft is float32 only, whatever the numeric policy.
         kwargs["dtype"] = "float32"
         super().__init__(**{"trainable": False, **kwargs})
-        if n_fft & (n_fft - 1):
-            raise ValueError(f"n_fft {n_fft}: a power of two expected")
-        if not 0 <= fmin < fmax <= SAMPLE_RATE / 2:
-            raise ValueError(
-                f"fmin {fmin}, fmax {fmax}: 0 <= fmin < fmax <= {SAMPLE_RATE // 2} "
-                "expected"
-            )
+        check_bounds(n_fft, fmin, fmax)
         self.n_fft = n_fft
         self.hop_length = hop_length
         self.n_mels = n_mels

@@ -62,6 +62,7 @@ def extend(partition: Partition, extras: Sequence[NoteIndex]) -> Partition:
             name: np.concatenate([part, np.full(notes, name == "train")])
             for name, part in partition.parts.items()
         },
+        np.concatenate([partition.heard, np.ones(notes, bool)]),
     )
 
 

@@ -32,10 +32,12 @@ class Partition:
       protocol: the protocol's name.
       parts: `train`, `valid` and `test`, each a bool array [notes]; under the
         official protocol also the data set's further splits.
+      heard: bool [notes], those that training hears, whatever part they are in.
     """
 
     protocol: str
     parts: dict[str, np.ndarray]
+    heard: np.ndarray
 
     def part(self, name: str) -> np.ndarray:
         """The notes of one part.
@@ -97,13 +99,26 @@ def partition(
         parts["train"] = parts["train"] | parts.pop("valid")
     if settings.max_notes and "train" in parts:
         parts["train"] = _at_most(index, parts["train"], settings)
-    return Partition(settings.protocol, parts)
+    heard = parts.get("train", np.zeros(len(index), bool))
+    return Partition(settings.protocol, parts, heard)
 
 
 def excluding(part: Partition, index: NoteIndex, ids: set[str]) -> Partition:
-    """The same parts without the notes of these ids."""
-    keep = ~np.isin(index.ids, sorted(ids)) if ids else np.ones(len(index), bool)
-    return Partition(part.protocol, {k: v & keep for k, v in part.parts.items()})
+    """The same division without the notes of these ids: neither heard nor tested."""
+    without = untested(part, index, ids)
+    return dataclasses.replace(without, heard=part.heard & ~_named(index, ids))
+
+
+def untested(part: Partition, index: NoteIndex, ids: set[str]) -> Partition:
+    """The same parts without the notes of these ids; what was heard stays heard."""
+    keep = ~_named(index, ids)
+    return dataclasses.replace(
+        part, parts={name: notes & keep for name, notes in part.parts.items()}
+    )
+
+
+def _named(index: NoteIndex, ids: set[str]) -> np.ndarray:
+    return np.isin(index.ids, sorted(ids)) if ids else np.zeros(len(index), bool)
 
 
 def _official(index: NoteIndex, settings: DataSettings) -> dict[str, np.ndarray]:

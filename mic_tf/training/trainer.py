@@ -4,7 +4,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -14,7 +14,7 @@ from absl import logging
 
 from mic_tf import files
 from mic_tf.errors import UserError
-from mic_tf.model import networks
+from mic_tf.model import frontend, networks
 from mic_tf.pipeline import batches, draws
 from mic_tf.pipeline.batches import Place, Records
 from mic_tf.settings import RunSettings
@@ -31,6 +31,7 @@ def train(
     workdir: str,
     builder: tfds.core.DatasetBuilder,
     extra_builders: Sequence[tfds.core.DatasetBuilder] = (),
+    afterwards: Callable[[Records], None] | None = None,
 ) -> dict[str, Any]:
     """Trains to the end, from where the work folder stands.
 
@@ -39,6 +40,8 @@ def train(
       workdir: the work folder; made if missing.
       builder: the prepared data set.
       extra_builders: further prepared sets, all of whose notes are trained on.
+      afterwards: what the chief does with the opened records of `builder` when
+        training is over.
 
     Returns:
       The run's summary, as `summary.json` has it.
@@ -56,7 +59,8 @@ def train(
     _check(settings, placement)
     held = lock.only_one(workdir) if placement.is_chief else contextlib.nullcontext()
     with held:
-        return _train(settings, workdir, (builder, *extra_builders), placement)
+        builders = (builder, *extra_builders)
+        return _train(settings, workdir, builders, placement, afterwards)
 
 
 def _train(
@@ -64,6 +68,7 @@ def _train(
     workdir: str,
     builders: Sequence[tfds.core.DatasetBuilder],
     placement: Placement,
+    afterwards: Callable[[Records], None] | None,
 ) -> dict[str, Any]:
     resuming = workfolder.check_same_settings(workdir, settings)
     _set_up_chance(settings)
@@ -85,8 +90,7 @@ def _train(
             checkpoint_every=settings.train.checkpoint_every,
             select=settings.train.select,
             early_stopping=settings.train.early_stopping,
-            is_chief=placement.is_chief,
-            workers=placement.workers,
+            placement=placement,
         )
         restored = saver.restore()
         if settings.train.init_from and not restored:
@@ -106,7 +110,10 @@ def _train(
     started = time.monotonic()
     with _stop_on_sigterm(saver), _faults_of_the_data_named(data.records):
         run.fit()
-    return run.finish(time.monotonic() - started)
+    summary = run.finish(time.monotonic() - started)
+    if afterwards is not None and placement.is_chief:
+        afterwards(data.main)
+    return summary
 
 
 class _Run:
@@ -296,14 +303,8 @@ def _check(settings: RunSettings, placement: Placement) -> None:
             "replica, or drop --jit"
         )
     networks.check_size(settings)
-    n_fft = settings.frontend.n_fft
-    if n_fft & (n_fft - 1):
-        raise UserError(f"--n_fft={n_fft}: a power of two expected, as 1024")
-    if not settings.frontend.fmin < settings.frontend.fmax <= 8000:
-        raise UserError(
-            f"--fmin={settings.frontend.fmin} --fmax={settings.frontend.fmax}: "
-            "fmin < fmax <= 8000 expected"
-        )
+    bounds = settings.frontend
+    frontend.check_bounds(bounds.n_fft, bounds.fmin, bounds.fmax)
 
 
 def _set_up_chance(settings: RunSettings) -> None:

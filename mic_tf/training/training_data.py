@@ -14,7 +14,7 @@ from mic_tf.pipeline import balance as balancing
 from mic_tf.pipeline import batches, family_shards, joining, splits
 from mic_tf.pipeline.batches import Records
 from mic_tf.pipeline.family_shards import FamilyShards
-from mic_tf.settings import RunSettings
+from mic_tf.settings import DataSettings, RunSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,8 @@ class TrainingData:
     """The notes of a run and how they are balanced.
 
     Attributes:
-      records: the data set, the extra ones behind it.
+      main: the data set that is divided.
+      records: the same, the extra ones behind it.
       partition: its division; notes of extra sets are all in train.
       balance: acceptance rates and weights of the data set's own families.
       acceptance: probability with which a pass takes each note, float64 [notes]; 0
@@ -31,6 +32,7 @@ class TrainingData:
       description: what `config.json` and the exported contract say of the data.
     """
 
+    main: Records
     records: Records
     partition: splits.Partition
     balance: balancing.Balance
@@ -102,7 +104,9 @@ def describe_data(
         "notes": {name: int(part.sum()) for name, part in partition.parts.items()},
         "train_notes_per_family": dict(zip(names, counts.tolist(), strict=True)),
     }
-    return TrainingData(records, partition, balance, acceptance, shards, description)
+    return TrainingData(
+        main, records, partition, balance, acceptance, shards, description
+    )
 
 
 def _balance(
@@ -132,10 +136,25 @@ def _acceptance(
 
 def divide(settings: RunSettings, records: Records) -> splits.Partition:
     """The run's partition of the notes, without excluded ones."""
-    partition = splits.partition(
-        records.index, settings.data, hold_out_valid=_holds_out_valid(settings)
-    )
-    excluded = read_exclusions(settings.data.exclude)
+    return _divide(records, settings.data, _holds_out_valid(settings))
+
+
+def divide_again(description: dict[str, Any], records: Records) -> splits.Partition:
+    """The partition of a run that was trained before.
+
+    Args:
+      description: what the run says of its data, see `TrainingData`.
+      records: its main data set.
+    """
+    settings = DataSettings(**description["settings"])
+    return _divide(records, settings, description["hold_out_valid"])
+
+
+def _divide(
+    records: Records, settings: DataSettings, hold_out_valid: bool
+) -> splits.Partition:
+    partition = splits.partition(records.index, settings, hold_out_valid=hold_out_valid)
+    excluded = read_exclusions(settings.exclude)
     return splits.excluding(partition, records.index, excluded)
 
 

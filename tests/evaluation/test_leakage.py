@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from mic_tf.evaluation import leakage
+from mic_tf.evaluation.heard import Heard
 from tests.evaluation import planted
 
 
@@ -17,9 +18,13 @@ def parts(records):
     return train, ~train
 
 
+def heard(records, notes):
+    return [Heard("", records, notes)]
+
+
 def test_shares_are_those_that_were_planted(records):
     train, valid = parts(records)
-    found = leakage.leakage(records, train, valid)
+    found = leakage.leakage(records, valid, heard(records, train))
     n = valid.sum()
     # One stray note of a training instrument; one copy, one quieter copy.
     assert found["instrument_share"] == pytest.approx(1 / n)
@@ -32,7 +37,7 @@ def test_shares_are_those_that_were_planted(records):
 
 def test_the_work_is_bounded_and_says_so(records):
     train, valid = parts(records)
-    found = leakage.leakage(records, train, valid, most_notes=10)
+    found = leakage.leakage(records, valid, heard(records, train), most_notes=10)
     assert found["tested_heard"] == found["train_heard"] == 10
     assert f"10 of {train.sum()} training notes" in leakage.in_words(found)
 
@@ -40,7 +45,7 @@ def test_the_work_is_bounded_and_says_so(records):
 def test_notes_of_the_tested_instruments_are_compared_first(records):
     train, valid = parts(records)
     stray = valid & (records.index.ids == "organ_acoustic_000-081-100")
-    found = leakage.leakage(records, train, stray, most_notes=8)
+    found = leakage.leakage(records, stray, heard(records, train), most_notes=8)
     related = train & (records.index.instrument == records.index.instrument[stray][0])
     assert related.sum() == found["train_heard"] == 8
 
@@ -48,5 +53,5 @@ def test_notes_of_the_tested_instruments_are_compared_first(records):
 def test_a_random_split_leaks_instruments(records):
     train, _ = parts(records)
     tested = train & (np.arange(len(train)) % 2 == 0)
-    found = leakage.leakage(records, train & ~tested, tested)
+    found = leakage.leakage(records, tested, heard(records, train & ~tested))
     assert found["instrument_share"] > 0.8

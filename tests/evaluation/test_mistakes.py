@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from mic_tf.evaluation import mistakes
+from mic_tf.evaluation.heard import Heard
 from tests.evaluation import planted
 
 LABELS = ("bass", "flute")
@@ -41,11 +42,13 @@ def test_the_nearest_training_note_is_the_one_that_sounds_the_same(tmp_path):
     tested = int(np.flatnonzero(index.ids == copy["id"])[0])
     in_training = np.arange(len(index)) != tested
     wrong = [mistakes.Mistake(tested, "reed", "organ", 0.9)]
-    found, heard = mistakes.with_nearest(wrong, records, in_training, likeness)
-    assert index.ids[found[0].nearest] == train[4]["id"]
+    found, heard = mistakes.with_nearest(
+        wrong, records, [Heard("", records, in_training)], likeness
+    )
+    assert index.ids[found[0].nearest[1]] == train[4]["id"]
     assert found[0].similarity == pytest.approx(1.0, abs=1e-4)
     assert heard == 6
-    words = mistakes.nearest_families(found, index)
+    words = mistakes.nearest_families(found)
     assert words.startswith("Of 1 nearest training notes 1 are of the family")
 
 
@@ -53,11 +56,12 @@ def test_a_note_is_not_its_own_neighbour(tmp_path):
     notes = {"train": [planted.clean_note("organ", 0, p) for p in (50, 57)]}
     records = planted.open_planted(tmp_path, notes)
     wrong = [mistakes.Mistake(0, "organ", "reed", 0.9)]
-    found, _ = mistakes.with_nearest(wrong, records, np.ones(2, bool), likeness)
-    assert found[0].nearest == 1
+    both = [Heard("", records, np.ones(2, bool))]
+    found, _ = mistakes.with_nearest(wrong, records, both, likeness)
+    assert found[0].nearest == (both[0], 1)
 
 
-def test_without_training_notes_there_is_no_neighbour(tmp_path):
+def test_without_training_notes_there_is_no_neighbour():
     wrong = [mistakes.Mistake(0, "organ", "reed", 0.9)]
-    found, heard = mistakes.with_nearest(wrong, None, np.zeros(2, bool), likeness)
+    found, heard = mistakes.with_nearest(wrong, None, [], likeness)
     assert (found, heard) == (wrong, 0)

@@ -13,7 +13,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from mic_tf.evaluation import checks, evaluator, report, sections
+from mic_tf.evaluation import checks, evaluator, heard, report, sections
 from mic_tf.pipeline import batches
 from mic_tf.training import callbacks, trainer, workfolder
 from tests.training.test_trainer import SMALL
@@ -64,13 +64,14 @@ def written(small_dataset, tmp_path_factory):
         protocol_words=words,
     )
     result |= report.details(found, records, subject.labels)
-    result |= checks.leakage_of(records, partition, found)
+    training = heard.in_training(subject, records, name, partition, [])
+    result |= checks.leakage_of(records, partition, training, found)
     result |= checks.comparison_with(workdir, records, found, name)
     result["remarks"] = sections.remarks(result)
     folder = tmp_path_factory.mktemp("report")
     evaluator.write(str(folder), result, found, records)
     history = callbacks.read_history(workdir)
-    report.write(str(folder), result, found, records, subject, partition, history)
+    report.write(str(folder), result, found, records, subject, training, history)
     text = (folder / "report.html").read_text()
     return Written(folder, result, found, records, text)
 

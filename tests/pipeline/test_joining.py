@@ -47,7 +47,11 @@ def test_instruments_of_the_extra_set_are_told_apart_from_the_main_ones(main, ex
 
 def test_extra_notes_are_only_ever_trained_on(main, extra):
     parts = {name: main.index.note_split == i for i, name in enumerate(("train", "v"))}
-    extended = joining.extend(Partition("official", parts), [extra.index]).parts
+    extended = joining.extend(
+        Partition("official", parts, parts["train"]), [extra.index]
+    )
+    assert extended.heard[len(main.index) :].all()
+    extended = extended.parts
     assert extended["train"][len(main.index) :].all()
     assert not extended["v"][len(main.index) :].any()
     assert (extended["v"][: len(main.index)] == parts["v"]).all()

@@ -121,6 +121,15 @@ def test_excluded_notes_are_in_no_part():
     partition = splits.partition(index, DataSettings())
     without = splits.excluding(partition, index, {"note-3", "note-5"})
     assert partition.parts["train"].sum() - without.parts["train"].sum() == 2
+    assert np.array_equal(without.heard, without.parts["train"])
+
+
+def test_notes_left_out_of_the_test_stay_heard():
+    index = synthetic_index()
+    partition = splits.partition(index, DataSettings())
+    without = splits.untested(partition, index, {"note-3", "note-5"})
+    assert partition.parts["train"].sum() - without.parts["train"].sum() == 2
+    assert np.array_equal(without.heard, partition.parts["train"])
 
 
 @pytest.mark.parametrize(

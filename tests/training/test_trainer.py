@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from mic_tf import files
 from mic_tf.errors import UserError
+from mic_tf.pipeline import batches
 from mic_tf.settings import (
     AugmentSettings,
     DataSettings,
@@ -98,6 +99,21 @@ def test_finished_run_started_again_changes_nothing(finished, small_dataset):
     again = trainer.train(SMALL, str(finished), small_dataset)
     assert again["selected"] == before
     assert len(callbacks.read_history(str(finished))) == 2
+
+
+def test_records_are_opened_once_and_handed_on(small_dataset, tmp_path, monkeypatch):
+    opened, handed_on = [], []
+    original = batches.open_records
+
+    def remember(builder, **options):
+        opened.append(original(builder, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(batches, "open_records", remember)
+    run = changed("train", epochs=1)
+    trainer.train(run, str(tmp_path), small_dataset, (), handed_on.append)
+    assert len(opened) == 1
+    assert handed_on[0] is opened[0]
 
 
 def test_other_settings_are_refused_and_named(finished, small_dataset):
@@ -203,7 +219,7 @@ def test_profile_leaves_a_trace(small_dataset, tmp_path):
         ("train", {"profile": "20,10"}, "--profile=20,10: FROM,TO expected"),
         ("network", {"depth": 6}, "--depth=6 of deep_cnn: needs a log-mel of 64"),
         ("frontend", {"n_fft": 1000}, "--n_fft=1000: a power of two"),
-        ("frontend", {"fmin": 9000.0}, "fmin < fmax"),
+        ("frontend", {"fmin": 9000.0}, "--fmin=9000.0 --fmax=8000.0: 0 <= fmin"),
         ("data", {"exclude": "/nowhere"}, "--exclude=/nowhere: no such file"),
         ("train", {"init_from": "/nowhere"}, "no config.json"),
     ],

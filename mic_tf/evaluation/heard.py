@@ -1,0 +1,134 @@
+"""The notes that a model heard in training, in whichever data sets they lie."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mic_tf.datasets import catalogue, names
+from mic_tf.errors import UserError
+from mic_tf.evaluation.evaluator import Subject, without_version
+from mic_tf.pipeline import batches
+from mic_tf.pipeline.batches import Records
+from mic_tf.pipeline.splits import Partition
+from mic_tf.training import training_data
+
+_NSYNTH = ("nsynth", "nsynth_jsonwav")
+
+
+@dataclasses.dataclass(frozen=True)
+class Heard:
+    """Notes of one data set that were trained on.
+
+    Attributes:
+      dataset: its full name; empty for the set that is measured.
+      records: the data set.
+      notes: those trained on, bool [notes].
+      same_names: whether an instrument's name means the same one as in the measured
+        set.
+    """
+
+    dataset: str
+    records: Records
+    notes: np.ndarray
+    same_names: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What was trained on, as far as it can be reached.
+
+    Attributes:
+      heard: data sets with notes that were heard.
+      missing: why a further set cannot be looked at, by its full name.
+    """
+
+    heard: tuple[Heard, ...] = ()
+    missing: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def in_training(
+    subject: Subject,
+    records: Records,
+    dataset: str,
+    partition: Partition,
+    data_dirs: Sequence[str],
+) -> Training:
+    """Opens every data set that a model was trained on.
+
+    Args:
+      subject: the model.
+      records: the data set that is measured.
+      dataset: its full name.
+      partition: its division, see `evaluator.partition_for`.
+      data_dirs: folders of prepared sets in which to look for the others.
+    """
+    trained = subject.trained_on
+    heard, missing = [], {}
+    if partition.heard.any():
+        heard.append(Heard("", records, partition.heard))
+    for name in (trained["dataset"], *trained.get("extra_datasets", [])):
+        if without_version(name) == without_version(dataset):
+            continue
+        try:
+            heard.append(_opened(name, trained, dataset, data_dirs))
+        except UserError as error:
+            missing[name] = str(error)
+    return Training(tuple(heard), missing)
+
+
+def _opened(
+    name: str, trained: dict[str, Any], measured: str, data_dirs: Sequence[str]
+) -> Heard:
+    records = _open(name, trained, data_dirs)
+    if name == trained["dataset"]:
+        division = training_data.divide_again(trained, records)
+        _check_same_notes(division, trained)
+        notes = division.heard
+    else:
+        notes = np.ones(len(records.index), bool)
+    return Heard(name, records, notes, _origin(name) == _origin(measured))
+
+
+def _open(name: str, trained: dict[str, Any], data_dirs: Sequence[str]) -> Records:
+    skip_bad = trained["settings"].get("skip_bad", False)
+    base, version = name.rsplit("/", maxsplit=1)
+    for folder in dict.fromkeys(data_dirs):
+        if catalogue.find_prepared(names.parse_name(base), folder):
+            builder = catalogue.load_builder(f"{base}:{version}", folder)
+            return batches.open_records(builder, skip_bad=skip_bad)
+    raise UserError(f"it is not prepared in {' or '.join(dict.fromkeys(data_dirs))}")
+
+
+def _check_same_notes(division: Partition, trained: dict[str, Any]) -> None:
+    """Checks the notes that were not trained on: train counts extra sets' too."""
+    counts = {k: int(v.sum()) for k, v in division.parts.items() if k != "train"}
+    before = {k: v for k, v in trained["notes"].items() if k != "train"}
+    if counts != before:
+        raise UserError("it has other notes now than when it was trained on")
+
+
+def _origin(full_name: str) -> str:
+    """Data sets of the same origin name the same instruments alike."""
+    base = without_version(full_name)
+    return _NSYNTH[0] if base.split("/")[0] in _NSYNTH else base
+
+
+def some_heard(
+    heard: Sequence[Heard], most: int, random: np.random.Generator | None = None
+) -> list[tuple[Heard, np.ndarray]]:
+    """Rows of at most so many heard notes, drawn at random from all sets together."""
+    random = random or np.random.default_rng(0)
+    rows = [np.flatnonzero(each.notes) for each in heard]
+    ends = np.cumsum([len(part) for part in rows])
+    chosen = np.arange(ends[-1]) if len(rows) else np.empty(0, int)
+    if len(chosen) > most:
+        chosen = np.sort(random.choice(chosen, max(most, 0), replace=False))
+    parts = np.split(chosen, np.searchsorted(chosen, ends[:-1])) if len(rows) else []
+    starts = ends - [len(part) for part in rows]
+    return [
+        (each, own[part - start])
+        for each, own, part, start in zip(heard, rows, parts, starts, strict=True)
+        if len(part)
+    ]

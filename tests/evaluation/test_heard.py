@@ -1,0 +1,126 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from mic_tf.evaluation import checks, evaluator, heard, leakage, sections
+from mic_tf.pipeline import batches
+from tests.conftest import write_dataset
+from tests.evaluation import planted
+
+FULL_NAMES = {"main": "nsynth_jsonwav/1.0.0", "extra": "soundfont_notes/1.0.0"}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """Two sets to train on, and one of two notes, of which they have one each."""
+    folder = tmp_path_factory.mktemp("heard")
+    main = [planted.clean_note("organ", i, p) for i in (0, 1) for p in (50, 57, 63)]
+    extra = [planted.clean_note("reed", i, p) for i in (2, 3) for p in (50, 57)]
+    copy = planted.renamed(main[1], "flute", 0, 57)
+    other = [copy, planted.clean_note("reed", 8, 70)]
+    write_dataset(folder, {"train": main[:5], "valid": main[5:]})
+    write_dataset(folder, {"train": extra}, name="soundfont_notes")
+    write_dataset(folder, {"test": other}, name="sample_folder")
+    return folder
+
+
+def subject(**changes):
+    trained_on = {
+        "dataset": FULL_NAMES["main"],
+        "extra_datasets": [FULL_NAMES["extra"]],
+        "settings": {"dataset": "nsynth_jsonwav", "protocol": "official"},
+        "hold_out_valid": True,
+        "notes": {"train": 9, "valid": 1},
+    }
+    return evaluator.Subject("model", (), None, {**trained_on, **changes})
+
+
+def opened(folder, name):
+    builder = tfds.builder_from_directory(folder / name / "1.0.0")
+    return batches.open_records(builder)
+
+
+def training(model, folder, name, data_dirs):
+    records = opened(folder, name)
+    full_name = f"{name}/1.0.0"
+    partition, _ = evaluator.partition_for(model, records, full_name)
+    found = heard.in_training(model, records, full_name, partition, data_dirs)
+    return records, partition, found
+
+
+def answered(rows):
+    return evaluator.Answers(np.array(rows), np.zeros(len(rows), int), np.ones((1, 1)))
+
+
+def test_of_another_data_set_all_that_was_trained_on_is_looked_at(data_dir):
+    records, partition, found = training(
+        subject(), data_dir, "sample_folder", [str(data_dir)]
+    )
+    assert not partition.heard.any()
+    assert not found.missing
+    notes = {each.dataset: int(each.notes.sum()) for each in found.heard}
+    assert notes == {FULL_NAMES["main"]: 5, FULL_NAMES["extra"]: 4}
+    result = checks.leakage_of(records, partition, found, answered([0, 1]))
+    (pair,) = result["leakage"]["twins"]
+    assert pair[0].startswith("flute_acoustic_000")
+    assert pair[1] == "organ_acoustic_000-057-100 (nsynth_jsonwav/1.0.0)"
+    assert result["leakage"]["twin_share"] == 0.5
+    assert result["leakage"]["instrument_share"] is None
+    assert "not compared" in leakage.in_words(result["leakage"])
+
+
+def test_what_is_not_at_hand_is_named(data_dir, tmp_path):
+    records, partition, found = training(
+        subject(), data_dir, "sample_folder", [str(tmp_path)]
+    )
+    assert set(found.missing) == set(FULL_NAMES.values())
+    result = checks.leakage_of(records, partition, found, answered([0, 1]))
+    assert "leakage" not in result
+    lines = sections.unchecked_words(result)
+    assert len(lines) == 2
+    assert f"not prepared in {tmp_path}" in lines[0]
+
+
+def test_other_notes_than_those_trained_on_are_not_taken_for_them(data_dir):
+    model = subject(notes={"train": 9, "valid": 4})
+    _, _, found = training(model, data_dir, "sample_folder", [str(data_dir)])
+    assert "other notes now" in found.missing[FULL_NAMES["main"]]
+
+
+def test_beside_its_own_test_the_extra_sets_are_looked_at(data_dir):
+    _, partition, found = training(
+        subject(), data_dir, "nsynth_jsonwav", [str(data_dir)]
+    )
+    assert np.array_equal(partition.heard, partition.parts["train"])
+    assert [each.dataset for each in found.heard] == ["", FULL_NAMES["extra"]]
+
+
+def test_names_of_nsynths_two_forms_mean_the_same_instruments(data_dir):
+    records = opened(data_dir, "nsynth_jsonwav")
+    model = subject(extra_datasets=[])
+    partition, _ = evaluator.partition_for(model, records, "nsynth/full/2.3.3")
+    folders = [str(data_dir)]
+    found = heard.in_training(model, records, "nsynth/full/2.3.3", partition, folders)
+    assert [each.same_names for each in found.heard] == [True]
+
+
+def test_of_an_extra_set_every_note_was_heard(data_dir):
+    records, partition, found = training(
+        subject(), data_dir, "soundfont_notes", [str(data_dir)]
+    )
+    assert partition.protocol == evaluator.TRAINED_ON
+    assert partition.heard.all()
+    assert checks.leakage_of(records, partition, found, answered([0, 1])) == {}
+
+
+def test_few_of_many_heard_notes_come_from_all_sets(data_dir):
+    _, _, found = training(subject(), data_dir, "sample_folder", [str(data_dir)])
+    some = heard.some_heard(found.heard, 8)
+    assert sum(len(rows) for _, rows in some) == 8
+    for each, rows in some:
+        assert len(set(rows)) == len(rows)
+        assert each.notes[rows].all()
+    nothing = dataclasses.replace(found.heard[0], notes=found.heard[0].notes & False)
+    assert heard.some_heard([nothing], 8) == []
