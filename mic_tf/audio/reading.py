@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import soundfile
@@ -44,6 +44,9 @@ class AudioHeader:
     format: str
 
 
+OnHeader = Callable[[AudioHeader], None]
+
+
 def header(path: str | os.PathLike) -> AudioHeader:
     """The checked header of an audio file.
 
@@ -52,12 +55,7 @@ def header(path: str | os.PathLike) -> AudioHeader:
         not accepted.
     """
     with _opened(path) as file:
-        return AudioHeader(
-            sample_rate=file.samplerate,
-            channels=file.channels,
-            seconds=file.frames / file.samplerate,
-            format=f"{file.format} {file.subtype}",
-        )
+        return _header_of(file)
 
 
 def read(path: str | os.PathLike) -> np.ndarray:
@@ -71,13 +69,16 @@ def read(path: str | os.PathLike) -> np.ndarray:
 
 
 def windows(
-    path: str | os.PathLike, hop_samples: int = NOTE_SAMPLES
+    path: str | os.PathLike,
+    hop_samples: int = NOTE_SAMPLES,
+    on_header: OnHeader | None = None,
 ) -> Iterator[tuple[float, np.ndarray]]:
     """The windows of a file by the length rule, as they are decoded.
 
     Args:
       path: an audio file.
       hop_samples: distance between windows at 16 kHz, at most a window's length.
+      on_header: is given the header before the first window is read.
 
     Yields:
       Start in seconds and the float32 mono waveform at 16 kHz: one of 800 to 64,000
@@ -88,17 +89,35 @@ def windows(
       UserError: as `read`, or the file is shorter than 50 ms. A fault in the middle
         of a file is met after the windows in front of it.
     """
-    return waveforms.timed(str(path), waveforms.cut(waveform_blocks(path), hop_samples))
+    blocks = waveform_blocks(path, on_header)
+    return waveforms.timed(str(path), waveforms.cut(blocks, hop_samples))
 
 
-def waveform_blocks(path: str | os.PathLike) -> Iterator[np.ndarray]:
+def waveform_blocks(
+    path: str | os.PathLike, on_header: OnHeader | None = None
+) -> Iterator[np.ndarray]:
     """A file as consecutive float32 mono blocks at 16 kHz, none of them empty.
+
+    Args:
+      path: an audio file.
+      on_header: is given the header before the first block is read.
 
     Raises:
       UserError: as `read`.
     """
     with _opened(path) as file:
+        if on_header:
+            on_header(_header_of(file))
         yield from waveforms.resampled(_mono_blocks(file, path), file.samplerate)
+
+
+def _header_of(file: soundfile.SoundFile) -> AudioHeader:
+    return AudioHeader(
+        sample_rate=file.samplerate,
+        channels=file.channels,
+        seconds=file.frames / file.samplerate,
+        format=f"{file.format} {file.subtype}",
+    )
 
 
 def _mono_blocks(

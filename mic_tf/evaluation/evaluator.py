@@ -241,6 +241,8 @@ def table(result: dict[str, Any]) -> str:
         f"accuracy {result['accuracy']:.4f}, balanced accuracy "
         f"{result['balanced_accuracy']:.4f}, macro-F1 {result['macro_f1']:.4f} "
         f"({result['protocol']}; {len(result['families_present'])} families)",
+        "95 % of the notes still get a family with "
+        f"--min_probability={result['min_probability_keeping_95']:.4f}",
         *result.get("remarks", []),
         "",
         f"{'family':<16}{'notes':>7}{'precision':>11}{'recall':>9}{'F1':>9}",

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 _ECE_BINS = 15
+_SHARE_KEPT = 0.95
 
 
 def confusion_matrix(
@@ -90,6 +91,18 @@ def expected_calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> 
     return float((gap * curve["n"]).sum() / curve["n"].sum())
 
 
+def threshold_keeping(probabilities: np.ndarray, share: float = _SHARE_KEPT) -> float:
+    """The highest `--min_probability` at which so many notes still get a family.
+
+    Args:
+      probabilities: float [notes, families].
+      share: of the notes, right or wrong, whose highest probability reaches it.
+    """
+    confidence = np.sort(probabilities.max(axis=1))
+    # The small number outweighs the rounding of 1 - share.
+    return float(confidence[int((1.0 - share) * len(confidence) + 1e-9)])
+
+
 def best_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
     """The temperature of least cross-entropy, by golden section in its logarithm.
 
@@ -132,6 +145,7 @@ def summary(
     return {
         "n": len(truth),
         **headline(confusion),
+        "min_probability_keeping_95": threshold_keeping(probabilities),
         "ece": expected_calibration_error(probabilities, truth),
         "families_present": [
             name for name, n in zip(labels, family["n"], strict=True) if n

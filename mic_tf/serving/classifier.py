@@ -35,12 +35,14 @@ class Answer:
       probability: of that family.
       probabilities: of every family, in the order of the labels; 0 for silence.
       embedding: float32 [d], the mean over the windows of the sound.
+      channels: how many the sound had; their mean was classified.
     """
 
     family: str
     probability: float
     probabilities: dict[str, float]
     embedding: np.ndarray
+    channels: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,17 +68,22 @@ class Classifier:
     Attributes:
       labels: family names, in the order of the probabilities.
       contract: all that the model's `contract.json` says.
+      fingerprint: of the model's files; two models that differ have different ones.
     """
 
-    def __init__(self, contract: contracts.Contract, infer: models.Infer):
+    def __init__(
+        self, contract: contracts.Contract, infer: models.Infer, fingerprint: str = ""
+    ):
         """See `load`.
 
         Args:
           contract: of the model.
           infer: the model, as `models.open_model` gives it.
+          fingerprint: as `models.fingerprint` gives it.
         """
         self.contract = contract
         self.labels = contract.labels
+        self.fingerprint = fingerprint
         self._infer = infer
 
     @classmethod
@@ -90,7 +97,8 @@ class Classifier:
         Raises:
           UserError: there is no whole export, or one that this program refuses.
         """
-        return cls(*models.open_model(os.fspath(path)))
+        path = os.fspath(path)
+        return cls(*models.open_model(path), models.fingerprint(path))
 
     def __call__(self, sound: Sound, sample_rate: float | None = None) -> Answer:
         """The answer for one sound.
@@ -104,8 +112,7 @@ class Classifier:
           UserError: the sound cannot be read, is shorter than 50 ms, holds NaN, or
             is a waveform without its rate.
         """
-        sounds = [_Sound(_windows(sound, sample_rate))]
-        answer = next(iter(self._answers(sounds, batch_size=32)))
+        answer = next(iter(self._answers([_sound(sound, sample_rate)], batch_size=32)))
         if isinstance(answer, UserError):
             raise answer
         return answer
@@ -127,7 +134,7 @@ class Classifier:
         def sounds() -> Iterator[_Sound]:
             for path in paths:
                 names.append(os.fspath(path))
-                yield _Sound(reading.windows(path))
+                yield _sound(path, None)
 
         for answer in self._answers(sounds(), batch_size):
             yield names.popleft(), answer
@@ -211,13 +218,15 @@ class Classifier:
         if sound.peak <= SILENCE_PEAK:
             family, probability, probabilities = SILENCE, 1.0, 0 * probabilities
         named = zip(self.labels, map(float, probabilities), strict=True)
-        return Answer(family, probability, dict(named), embedding)
+        return Answer(family, probability, dict(named), embedding, sound.channels)
 
 
 class _Sound:
     """One sound on its way through the batches.
 
     Attributes:
+      windows_of_it: start in seconds and waveform of each window.
+      channels: how many there were before their mean was taken.
       error: what went wrong, if anything did.
       peak: largest amplitude met.
       classified: windows classified so far.
@@ -225,26 +234,33 @@ class _Sound:
       embedding: their sum.
     """
 
-    def __init__(self, windows: Iterable[tuple[float, np.ndarray]]):
+    def __init__(
+        self, windows: Iterable[tuple[float, np.ndarray]] = (), channels: int = 1
+    ):
+        self.windows_of_it = windows
+        self.channels = channels
         self.error: UserError | None = None
         self.peak = 0.0
         self.classified = 0
         self.probabilities: Any = 0.0
         self.embedding: Any = 0.0
-        self._windows = windows
         self._read = 0
         self._ended = False
 
     def windows(self) -> Iterator[tuple[float, np.ndarray]]:
         """The windows; a fault ends them and becomes the sound's error."""
         try:
-            for start, waveform in self._windows:
+            for start, waveform in self.windows_of_it:
                 self._read += 1
                 self.peak = max(self.peak, float(np.abs(waveform).max()))
                 yield start, waveform
         except UserError as error:
             self.error = error
         self._ended = True
+
+    def heard(self, header: reading.AudioHeader) -> None:
+        """Takes what the file's header says."""
+        self.channels = header.channels
 
     def add(self, probabilities: np.ndarray, embedding: np.ndarray) -> None:
         self.classified += 1
@@ -255,18 +271,20 @@ class _Sound:
         return self._ended and (self.error is not None or self.classified == self._read)
 
 
-def _windows(
-    sound: Sound, sample_rate: float | None
-) -> Iterator[tuple[float, np.ndarray]]:
-    """The windows of a file or of a waveform with its rate."""
+def _sound(sound: Sound, sample_rate: float | None) -> _Sound:
+    """A file, or a waveform with its rate, ready to be classified."""
     if isinstance(sound, str | os.PathLike):
         if sample_rate is not None:
             raise UserError(
                 f"{sound}: a file says its own sample rate; {sample_rate} is not needed"
             )
-        return reading.windows(sound)
+        from_file = _Sound()
+        from_file.windows_of_it = reading.windows(sound, on_header=from_file.heard)
+        return from_file
     if sample_rate is None:
         raise UserError(
             "waveform without a sample rate: classifier(waveform, sample_rate) expected"
         )
-    return waveforms.windows(np.asarray(sound), sample_rate)
+    waveform = np.asarray(sound)
+    channels = waveform.shape[1] if waveform.ndim == 2 else 1
+    return _Sound(waveforms.windows(waveform, sample_rate), channels)

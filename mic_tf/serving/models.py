@@ -1,5 +1,6 @@
 """Opens an exported model, SavedModel or TFLite, as one function on windows."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -31,15 +32,40 @@ def open_model(path: str) -> tuple[contracts.Contract, Infer]:
     """
     if not files.exists(path):
         raise UserError(f"{path}: no such file or folder; an exported model expected")
-    folder, model = _parts(path)
+    folder, model = parts(path)
     contract = contracts.read(folder)
     if model.endswith(TFLITE_SUFFIX):
         return contract, _tflite(model, contract)
     return contract, _saved_model(model, contract)
 
 
-def _parts(path: str) -> tuple[str, str]:
-    """The folder of the contract, and the model in it."""
+def fingerprint(path: str) -> str:
+    """A checksum over the files of an exported model.
+
+    Args:
+      path: what `open_model` takes.
+
+    Returns:
+      SHA-256 in hexadecimal; the same for copies of a model, another after a new
+      export.
+    """
+    model = parts(path)[1]
+    names = [model]
+    if not model.endswith(TFLITE_SUFFIX):
+        walk = tf.io.gfile.walk(model)
+        names = sorted(files.join(at, name) for at, _, found in walk for name in found)
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(hashlib.sha256(files.read_bytes(name)).digest())
+    return digest.hexdigest()
+
+
+def parts(path: str) -> tuple[str, str]:
+    """The folder of an export's contract, and the model in it.
+
+    Args:
+      path: what `open_model` takes.
+    """
     path = path.rstrip("/")
     if path.endswith(TFLITE_SUFFIX) or files.exists(files.join(path, "saved_model.pb")):
         return os.path.dirname(path) or ".", path

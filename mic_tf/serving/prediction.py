@@ -2,14 +2,17 @@
 
 import dataclasses
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import tqdm
 
 from mic_tf.errors import UserError
-from mic_tf.serving import neighbours, output, rows, timeline
-from mic_tf.serving.classifier import Classifier
+from mic_tf.serving import neighbours, output, resuming, rows, timeline
+from mic_tf.serving.classifier import Answer, Classifier
+
+
+_RESUMABLE = (rows.Csv, rows.Json)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,24 +48,33 @@ def predict(classifier: Classifier, paths: Sequence[str], options: Options) -> i
       UserError: the result cannot be written, or not be resumed.
     """
     layout = rows.layout(options.layout, classifier.labels, paths)
-    kept = _earlier(layout, set(paths), options.out) if options.resume else []
+    made_by = resuming.origin(classifier.fingerprint, options.min_probability)
+    kept = _earlier(layout, set(paths), options.out, made_by) if options.resume else []
     done = {row.file for row in kept}
     missing = [path for path in paths if path not in done]
 
     def found() -> Iterator[rows.Row]:
         yield from kept
         for path, answer in classifier.classify_files(missing, options.batch_size):
+            if isinstance(answer, Answer) and not layout.says_channels:
+                _say_channels(path, answer.channels)
             yield rows.row_of(path, answer, options.min_probability)
 
+    def note() -> None:
+        if options.out and isinstance(layout, _RESUMABLE):
+            resuming.note(options.out, made_by)
+
     shown = _with_progress(found(), len(kept) + len(missing), options)
-    return _write(shown, layout, options.out, len(paths))
+    return _write(shown, layout, options.out, len(paths), on_open=note)
 
 
-def _earlier(layout: rows.Layout, paths: set[str], out: str) -> list[rows.Row]:
+def _earlier(
+    layout: rows.Layout, paths: set[str], out: str, made_by: resuming.Origin
+) -> list[rows.Row]:
     """The answers to these files in a result, or in what a stopped run left of one."""
-    if not out or not isinstance(layout, rows.Csv | rows.Json):
+    if not out or not isinstance(layout, _RESUMABLE):
         raise UserError("--resume: needs --out and --format=csv or --format=json")
-    text = output.written(out)
+    text = resuming.earlier(out, made_by)
     try:
         return [row for row in layout.rows_of(text) if row.file in paths]
     except UserError as error:
@@ -95,6 +107,7 @@ def predict_timelines(
                 hop_seconds=options.hop_seconds,
                 batch_size=options.batch_size,
                 min_probability=options.min_probability,
+                on_channels=lambda channels, path=path: _say_channels(path, channels),
             )
 
     layout = timeline.LAYOUTS[options.layout]()
@@ -113,17 +126,33 @@ def predict_neighbours(
       UserError: the result cannot be written.
     """
     answers = classifier.classify_files(paths, options.batch_size)
-    known = list(_with_progress(answers, len(paths), options))
+    known = []
+    for path, answer in _with_progress(answers, len(paths), options):
+        if isinstance(answer, Answer):
+            _say_channels(path, answer.channels)
+        known.append((path, answer))
     found = neighbours.neighbours(known, options.neighbours)
     layout = neighbours.LAYOUTS[options.layout]()
     return _write(found, layout, options.out, len(paths))
 
 
+def _say_channels(path: str, channels: int) -> None:
+    """One line on standard error for a file that is not mono."""
+    if channels > 1:
+        line = f"{rows.printable(path)}: {rows.channels_in_words(channels)}"
+        tqdm.tqdm.write(line, file=sys.stderr)
+
+
 def _write(
-    found: Iterable[Any], layout: rows.Layout, out: str, number_of_files: int
+    found: Iterable[Any],
+    layout: rows.Layout,
+    out: str,
+    number_of_files: int,
+    on_open: Callable[[], None] = lambda: None,
 ) -> int:
     wrong = 0
     with output.lines_to(out) as write:
+        on_open()
         write(layout.head)
         try:
             for row in found:

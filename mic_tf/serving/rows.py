@@ -25,6 +25,8 @@ class Row:
       probability: of the most probable family; none on an error.
       probabilities: of every family; empty on an error.
       error: what is wrong with the file; empty where nothing is.
+      channels: of the file; their mean was classified. None on an error, and where an
+        earlier result did not say.
     """
 
     file: str
@@ -32,6 +34,7 @@ class Row:
     probability: float | None = None
     probabilities: dict[str, float] = dataclasses.field(default_factory=dict)
     error: str = ""
+    channels: int | None = None
 
 
 def row_of(path: str, answer: Answer | UserError, min_probability: float = 0.0) -> Row:
@@ -40,7 +43,13 @@ def row_of(path: str, answer: Answer | UserError, min_probability: float = 0.0) 
         return Row(path, error=str(answer).removeprefix(f"{path}: "))
     sure = answer.probability >= min_probability
     family = answer.family if sure else UNSURE
-    return Row(path, family, answer.probability, answer.probabilities)
+    return Row(
+        path,
+        family,
+        answer.probability,
+        answer.probabilities,
+        channels=answer.channels,
+    )
 
 
 class Layout:
@@ -49,10 +58,12 @@ class Layout:
     Attributes:
       head: what stands in front of the rows.
       tail: what stands behind them, however they ended.
+      says_channels: whether a row tells that channels were averaged.
     """
 
     head = ""
     tail = ""
+    says_channels = False
 
     def line(self, row: Any) -> str:
         """One row as text; a row is a frozen dataclass."""
@@ -97,6 +108,7 @@ class Json(Layout):
 
     head = "[\n"
     tail = "\n]\n"
+    says_channels = True
 
     def __init__(self):
         self._between = ""
@@ -119,6 +131,8 @@ class Json(Layout):
 class Table(Layout):
     """For people: the answer and the next best."""
 
+    says_channels = True
+
     def __init__(self, labels: Sequence[str], paths: Sequence[str]):
         self._file_width = max([len(path) for path in paths] + [4])
         self._width = max(len(name) for name in (*labels, UNSURE))
@@ -132,6 +146,8 @@ class Table(Layout):
         ranked = sorted(row.probabilities.items(), key=lambda item: -item[1])
         others = [item for item in ranked if item[0] != row.family and item[1] > 0]
         following = f"{others[0][0]} {others[0][1]:.1%}" if others else ""
+        if (row.channels or 1) > 1:
+            following = f"{following}  ({channels_in_words(row.channels)})"
         answer = f"{row.family:<{self._width}}  {row.probability:>11.1%}  {following}"
         return f"{start}{answer}".rstrip() + "\n"
 
@@ -148,6 +164,11 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _rounded(inner) for name, inner in value.items()}
     return round(value, 6) if isinstance(value, float) else value
+
+
+def channels_in_words(channels: int) -> str:
+    """What was done to a file of several channels."""
+    return f"mean of {channels} channels"
 
 
 def printable(name: str) -> str:

@@ -1,7 +1,7 @@
 """Long recordings: what is heard from when to when."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from mic_tf.audio import reading
 from mic_tf.errors import UserError
@@ -38,6 +38,7 @@ def segments(
     hop_seconds: float = 4.0,
     batch_size: int = 32,
     min_probability: float = 0.0,
+    on_channels: Callable[[int], None] = lambda channels: None,
 ) -> Iterator[Segment]:
     """The segments of a recording, neighbouring equal answers joined.
 
@@ -49,11 +50,15 @@ def segments(
       hop_seconds: distance between windows, up to 4 s.
       batch_size: windows classified at once.
       min_probability: windows with a less probable answer are called unsure.
+      on_channels: is told how many channels there are, before the first segment.
 
     Yields:
       Segments; the last one has the error where the file is not readable to its end.
     """
-    windows = reading.windows(path, round(hop_seconds * SAMPLE_RATE))
+    hop_samples = round(hop_seconds * SAMPLE_RATE)
+    windows = reading.windows(
+        path, hop_samples, lambda header: on_channels(header.channels)
+    )
     pieces = _pieces(classifier, path, windows, batch_size, min_probability)
     current = None
     try:

@@ -1,6 +1,7 @@
 """Damaged files of every kind: an answer or a reason, never anything else.
 
-`MIC_TF_FUZZ_CASES=10000 pytest tests/audio/test_fuzz.py` is the long run.
+`MIC_TF_FUZZ_CASES=10000 pytest -s -k damaged tests/audio/test_fuzz.py` is the long
+run; `-s` shows the counts.
 """
 
 import io
@@ -84,4 +85,39 @@ def test_every_damaged_file_gets_windows_or_a_reason(seeds, tmp_path):
             assert "\n" not in str(error)
             outcomes["reason"] += 1
         assert time.perf_counter() - start < LONGEST_SECONDS
+    print(f"{CASES} files: {outcomes}")
     assert min(outcomes.values()) > CASES / 20, outcomes
+
+
+@pytest.mark.parametrize("change", ["vanishes", "grows", "shrinks", "is replaced"])
+@pytest.mark.parametrize("content_of", range(len(FORMATS)), ids=map("-".join, FORMATS))
+def test_a_file_that_changes_while_it_is_read(
+    seeds, tmp_path, monkeypatch, change, content_of
+):
+    """Blocks are small here, so that the change falls between two of them."""
+    monkeypatch.setattr(reading, "_BLOCK_SAMPLES", 1000)
+    path = tmp_path / "changing.wav"
+    content = seeds[content_of]
+    path.write_bytes(content)
+    blocks = reading.waveform_blocks(path)
+    samples = next(blocks).size
+    if change == "vanishes":
+        path.unlink()
+    elif change == "grows":
+        with path.open("ab") as file:
+            file.write(content)
+    elif change == "shrinks":
+        os.truncate(path, len(content) // 2)
+    else:
+        other = tmp_path / "other"
+        other.write_bytes(b"text")
+        other.replace(path)
+    try:
+        samples += sum(block.size for block in blocks)
+    except UserError as error:
+        assert str(error).startswith(f"{path}: ")
+    # What was opened is read on, so only a file cut short may have less or more.
+    third_of_a_second = 16_000 // 3
+    assert samples <= 2.2 * third_of_a_second + 4000
+    if change in ("vanishes", "is replaced"):
+        assert samples >= third_of_a_second

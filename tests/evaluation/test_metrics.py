@@ -48,3 +48,12 @@ def test_temperature_takes_back_what_was_exaggerated():
     truth = np.array([random.choice(5, p=p) for p in probabilities])
     assert metrics.best_temperature(logits * 3, truth) == pytest.approx(3.0, rel=0.05)
     assert metrics.best_temperature(logits, truth) == pytest.approx(1.0, rel=0.05)
+
+
+@pytest.mark.parametrize(("notes", "kept"), [(20, 19), (198, 189), (7, 7), (100, 95)])
+def test_95_percent_of_the_notes_reach_the_threshold(notes, kept):
+    best = np.random.default_rng(0).uniform(0.5, 1, notes)
+    probabilities = np.stack([best, 1 - best], axis=1)
+    threshold = metrics.threshold_keeping(probabilities)
+    assert (best >= threshold).sum() == kept
+    assert (best > threshold).sum() == kept - 1

@@ -11,6 +11,7 @@ import tensorflow as tf
 import mic_tf
 from mic_tf.audio import waveforms
 from mic_tf.errors import UserError
+from mic_tf.serving import models
 from mic_tf.serving.classifier import SILENCE, Answer, Classifier
 from mic_tf.taxonomy import FAMILIES
 
@@ -67,6 +68,33 @@ def test_a_waveform_gets_the_answer_of_its_file(classifier, folder):
     integers, rate = soundfile.read(folder / "note.wav", dtype="int16")
     from_file = classifier(folder / "note.wav")
     assert classifier(integers, rate).probabilities == from_file.probabilities
+
+
+def test_an_answer_says_how_many_channels_were_averaged(classifier, tmp_path):
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, [20_000, 2])
+    soundfile.write(tmp_path / "stereo.wav", sound, 16_000, subtype="DOUBLE")
+    for answer in (classifier(tmp_path / "stereo.wav"), classifier(sound, 16_000)):
+        assert answer.channels == 2
+        alone = classifier(sound.mean(axis=1), 16_000)
+        assert alone.channels == 1
+        np.testing.assert_allclose(
+            list(answer.probabilities.values()),
+            list(alone.probabilities.values()),
+            atol=1e-5,
+        )
+
+
+def test_a_fingerprint_is_that_of_the_models_files(tiny_export, tmp_path):
+    copy = tmp_path / "model"
+    shutil.copytree(tiny_export, copy)
+    first = Classifier.load(tiny_export).fingerprint
+    assert Classifier.load(copy).fingerprint == first
+    assert Classifier.load(copy / "saved_model").fingerprint == first
+    [weights] = (copy / "saved_model" / "variables").glob("*.data-*")
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    assert models.fingerprint(str(copy)) != first
 
 
 def test_a_waveform_without_its_rate_is_refused(classifier):

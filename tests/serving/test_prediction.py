@@ -46,7 +46,8 @@ def test_bad_files_get_a_line_and_the_rest_goes_on(classifier, paths, tmp_path, 
     assert found[1]["error"].startswith("not an audio file")
     assert found[2]["error"] == "cannot be read: No such file or directory"
     assert "2 of 4 files could not be answered" in capsys.readouterr().err
-    assert [path.name for path in out.parent.iterdir()] == ["out.csv"]
+    names = {path.name for path in out.parent.iterdir()}
+    assert names == {"out.csv", "out.csv.model"}
 
 
 def test_the_same_rows_go_to_the_screen(classifier, paths, capsys):
@@ -98,16 +99,44 @@ def test_a_stopped_run_is_resumed_without_answering_again(
             asked.extend(paths)
             return super().classify_files(paths, batch_size)
 
-    again = Asked(classifier.contract, classifier._infer)
+    again = Asked(classifier.contract, classifier._infer, classifier.fingerprint)
     assert prediction.predict(again, paths, options) == 2
     assert asked == paths[1:]
     assert out.read_text() == whole
 
 
-def test_a_result_of_another_model_is_not_resumed(classifier, paths, tmp_path):
+@pytest.mark.parametrize("layout", ["csv", "json"])
+def test_a_result_of_another_model_is_not_resumed(classifier, paths, tmp_path, layout):
+    out = tmp_path / "out"
+    options = dataclasses.replace(OPTIONS, out=str(out), layout=layout)
+    prediction.predict(classifier, paths[:1], options)
+    before = out.read_bytes()
+    options = dataclasses.replace(options, resume=True)
+    other = Classifier(classifier.contract, classifier._infer, "another")
+    with pytest.raises(UserError, match=r"out: cannot be resumed: made with another m"):
+        prediction.predict(other, paths, options)
+    surer = dataclasses.replace(options, min_probability=0.9)
+    with pytest.raises(UserError, match=r"resumed: made with another --min_probabili"):
+        prediction.predict(classifier, paths, surer)
+    assert out.read_bytes() == before
+    (tmp_path / "out.model").unlink()
+    with pytest.raises(UserError, match=r"resumed: .*out.model, .*, is missing"):
+        prediction.predict(classifier, paths, options)
+
+
+def test_a_resumed_result_that_was_not_there_is_begun(classifier, paths, tmp_path):
     out = tmp_path / "out.csv"
-    out.write_text("file,family,probability,bell,error\n")
     options = dataclasses.replace(OPTIONS, out=str(out), resume=True)
+    prediction.predict(classifier, paths[:1], options)
+    assert prediction.predict(classifier, paths, options) == 2
+    assert [row["file"] for row in read_csv(out)] == paths
+
+
+def test_a_result_with_other_columns_is_not_resumed(classifier, paths, tmp_path):
+    out = tmp_path / "out.csv"
+    options = dataclasses.replace(OPTIONS, out=str(out), resume=True)
+    prediction.predict(classifier, paths[:1], options)
+    out.write_text("file,family,probability,bell,error\n")
     with pytest.raises(UserError, match=r"out.csv: cannot be resumed: other columns"):
         prediction.predict(classifier, paths, options)
     with pytest.raises(UserError, match="--resume: needs --out and --format=csv"):
@@ -151,3 +180,36 @@ def test_names_that_are_no_text_keep_their_bytes(classifier, tmp_path):
     name = path.decode("utf-8", "surrogateescape")
     prediction.predict(classifier, [name], dataclasses.replace(OPTIONS, out=str(out)))
     assert path in out.read_bytes()
+
+
+def test_files_that_are_not_mono_are_named_once(classifier, tmp_path, capsys):
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, [150_000, 2])
+    soundfile.write(tmp_path / "stereo.wav", sound, 16_000)
+    soundfile.write(tmp_path / "mono.wav", sound[:, 0], 16_000)
+    paths = [str(tmp_path / name) for name in ("stereo.wav", "mono.wav")]
+    said = [f"{paths[0]}: mean of 2 channels"]
+    prediction.predict(classifier, paths, OPTIONS)
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == said
+    header = captured.out.splitlines()[0].split(",")
+    assert header == ["file", "family", "probability", *classifier.labels, "error"]
+    timelines = dataclasses.replace(OPTIONS, hop_seconds=1.0)
+    prediction.predict_timelines(classifier, paths, timelines)
+    assert capsys.readouterr().err.splitlines() == said
+    alike = dataclasses.replace(OPTIONS, neighbours=1)
+    prediction.predict_neighbours(classifier, paths, alike)
+    assert capsys.readouterr().err.splitlines() == said
+
+
+@pytest.mark.parametrize("layout", ["json", "table"])
+def test_these_layouts_say_channels_in_their_rows(classifier, tmp_path, capsys, layout):
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, [20_000, 3])
+    soundfile.write(tmp_path / "three.wav", sound, 16_000)
+    options = dataclasses.replace(OPTIONS, layout=layout)
+    prediction.predict(classifier, [str(tmp_path / "three.wav")], options)
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    if layout == "json":
+        assert json.loads(captured.out)[0]["channels"] == 3
+    else:
+        assert captured.out.splitlines()[1].endswith("(mean of 3 channels)")

@@ -44,9 +44,11 @@ def test_json_is_one_list_with_an_object_a_line():
         "probability": 0.75,
         "probabilities": {"bell": 0.25, "drum": 0.75},
         "error": "",
+        "channels": 1,
     }
     assert (second["family"], second["probability"]) == ("", None)
     assert second["error"] == "no audio in it"
+    assert second["channels"] is None
     assert third["family"] == "unsure"
     assert len(text.splitlines()) == 5
 

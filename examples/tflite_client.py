@@ -1,0 +1,80 @@
+"""What instrument is in a WAV file: numpy and a TFLite interpreter, nothing else.
+
+  python tflite_client.py EXPORT/model.tflite note.wav ...
+
+The interpreter is `ai-edge-litert` or `tflite-runtime`, whichever is installed, else
+TensorFlow's own. `contract.json` beside the model names the families. WAV files have
+16 bits and 16 kHz; others are refused, not answered wrongly.
+"""
+
+import json
+import pathlib
+import sys
+import wave
+
+import numpy as np
+
+RATE, SHORTEST, WINDOW = 16_000, 800, 64_000
+
+
+def interpreter_class() -> type:
+    """The `Interpreter` of the first package that is installed."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        try:
+            from tflite_runtime.interpreter import Interpreter
+        except ImportError:
+            from tensorflow.lite.python.interpreter import Interpreter
+    return Interpreter
+
+
+def read_wav(path: str) -> np.ndarray:
+    """The mean of the channels, float32 [samples] in [-1, 1].
+
+    Raises:
+      ValueError: not 16 bits, not 16 kHz, or shorter than 50 ms.
+    """
+    with wave.open(path, "rb") as file:
+        bits, rate = 8 * file.getsampwidth(), file.getframerate()
+        if bits != 16 or rate != RATE:
+            raise ValueError(f"{bits} bits, {rate} Hz; 16 bits, {RATE} Hz expected")
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+        channels = file.getnchannels()
+    mono = samples.reshape(-1, channels).astype(np.float32).mean(axis=1) / 32768
+    if mono.size < SHORTEST:
+        raise ValueError(f"{mono.size} samples; {SHORTEST} or more expected")
+    return mono
+
+
+def windows(waveform: np.ndarray) -> np.ndarray:
+    """Windows of 4 s, float32 [windows, 64000]: zeros after, the last at the end."""
+    if waveform.size <= WINDOW:
+        return np.pad(waveform, (0, WINDOW - waveform.size))[np.newaxis]
+    starts = [*range(0, waveform.size - WINDOW, WINDOW), waveform.size - WINDOW]
+    return np.stack([waveform[start : start + WINDOW] for start in starts])
+
+
+def main(model: str, paths: list[str]) -> None:
+    """Prints the family and its probability for each file."""
+    contract = json.loads((pathlib.Path(model).parent / "contract.json").read_text())
+    classify = interpreter_class()(model_path=model).get_signature_runner()
+    for path in paths:
+        try:
+            waveform = read_wav(path)
+        except (ValueError, OSError, EOFError, wave.Error) as error:
+            print(f"{path}: {error}")
+            continue
+        answers = [
+            classify(waveform=window[np.newaxis])["probabilities"][0]
+            for window in windows(waveform)
+        ]
+        probabilities = np.mean(answers, axis=0)
+        best = int(np.argmax(probabilities))
+        print(f"{path}: {contract['labels'][best]} {probabilities[best]:.4f}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    main(sys.argv[1], sys.argv[2:])

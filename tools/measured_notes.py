@@ -1,0 +1,70 @@
+"""Notes of known family for the programs that measure an exported model.
+
+Their flags `--model --dataset --data_dir --split --count` are defined here.
+"""
+
+import dataclasses
+
+import numpy as np
+from absl import flags
+
+from mic_tf.errors import UserError
+
+MODEL = flags.DEFINE_string("model", "", "Exported model, or the run it lies in.")
+DATASET = flags.DEFINE_string("dataset", "", "Data set; default: the model's.")
+DATA_DIR = flags.DEFINE_string(
+    "data_dir", "~/tensorflow_datasets", "Folder of the prepared data sets."
+)
+SPLIT = flags.DEFINE_string("split", "valid", "Part of the model's division of it.")
+COUNT = flags.DEFINE_integer(
+    "count", 0, "Notes at most, evenly from all of them; 0: all.", lower_bound=0
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Notes:
+    """Notes of known family.
+
+    Attributes:
+      waveforms: int16 [notes, 64000] at 16 kHz.
+      families: name of each note's family.
+      words: where they are from.
+    """
+
+    waveforms: np.ndarray
+    families: list[str]
+    words: str
+
+
+def notes_of_flags() -> Notes:
+    """The notes that the flags ask for.
+
+    Raises:
+      UserError: no model, no such data set, or no notes in the part.
+    """
+    if not MODEL.value:
+        raise UserError("--model: missing; give an exported model")
+
+    from mic_tf.datasets import catalogue
+    from mic_tf.evaluation import evaluator
+    from mic_tf.pipeline import batches
+    from mic_tf.serving import evaluation_subject
+
+    subject = evaluation_subject.of_export(MODEL.value)
+    dataset = DATASET.value or subject.trained_on["settings"]["dataset"]
+    builder = catalogue.load_builder(dataset, DATA_DIR.value)
+    records = batches.open_records(builder)
+    name = builder.info.full_name
+    partition, words = evaluator.partition_for(subject, records, name)
+    rows = np.flatnonzero(partition.part(SPLIT.value))
+    if not rows.size:
+        raise UserError(f"--split={SPLIT.value}: no notes of {name} in it")
+    selected = np.zeros(len(records.index), bool)
+    selected[rows[:: -(-len(rows) // (COUNT.value or len(rows)))]] = True
+    waveforms, families = [], []
+    for waveform, family, _, _ in batches.evaluation_batches(
+        records, selected, batch_size=1
+    ).as_numpy_iterator():
+        waveforms.append(waveform[0])
+        families.append(records.index.families[family[0]])
+    return Notes(np.stack(waveforms), families, f"{name} {SPLIT.value} ({words})")

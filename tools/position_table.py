@@ -1,0 +1,86 @@
+r"""How much the answer for a note depends on where in the 4 s it begins.
+
+  python tools/position_table.py --model=runs/phase4 --count=100
+
+Each note is cut to its first 2 s and stands after 0 to 2 s of silence in a window of
+4 s. Prints, for each place, how many notes keep the family that they have at 0, and
+how far the probability of that family moves.
+"""
+
+import pathlib
+import sys
+
+import numpy as np
+from absl import flags
+
+sys.path[:0] = [str(pathlib.Path(__file__).parents[1])]
+
+from mic_tf import command
+from mic_tf.errors import UserError
+from mic_tf.taxonomy import NOTE_SAMPLES, SAMPLE_RATE
+from tools import measured_notes
+
+flags.adopt_module_key_flags(measured_notes)
+
+MILLISECONDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+_SOUNDING = 2 * SAMPLE_RATE
+_FADE = SAMPLE_RATE // 20
+
+
+def placed(waveform: np.ndarray, milliseconds: float) -> np.ndarray:
+    """The first 2 s of a note after some silence.
+
+    Args:
+      waveform: int16 [64000].
+      milliseconds: of silence, at most 2,000.
+
+    Returns:
+      float32 [64000] in [-1, 1].
+    """
+    note = waveform[:_SOUNDING].astype(np.float32) / 32768
+    note[-_FADE:] *= np.linspace(1, 0, _FADE, dtype=np.float32)
+    start = round(milliseconds * SAMPLE_RATE / 1000)
+    window = np.zeros(NOTE_SAMPLES, np.float32)
+    window[start : start + note.size] = note
+    return window
+
+
+def moved(classifier, waveforms: np.ndarray, milliseconds: float) -> np.ndarray:
+    """Probabilities of notes that begin late, float64 [notes, families]."""
+    answers = (classifier(placed(w, milliseconds), SAMPLE_RATE) for w in waveforms)
+    return np.array([list(answer.probabilities.values()) for answer in answers])
+
+
+def row(milliseconds: float, at_start: np.ndarray, later: np.ndarray) -> str:
+    """One row of the table, from probabilities [notes, families]."""
+    best = at_start.argmax(axis=1)
+    same = (later.argmax(axis=1) == best).mean()
+    notes = np.arange(len(best))
+    change = np.abs(later[notes, best] - at_start[notes, best])
+    high = np.quantile(change, 0.95)
+    return (
+        f"| {milliseconds:g} ms | {same:.1%} | {change.mean():.3f} | {high:.3f} | "
+        f"{change.max():.3f} |"
+    )
+
+
+def main(arguments: list[str]) -> None:
+    """Prints the table."""
+    if arguments:
+        raise UserError(f"{arguments[0]}: unexpected argument; flags begin with --")
+    notes = measured_notes.notes_of_flags()
+
+    from mic_tf.serving.classifier import Classifier
+
+    classifier = Classifier.load(measured_notes.MODEL.value)
+    at_start = moved(classifier, notes.waveforms, 0)
+    print(f"{len(at_start)} notes of {notes.words}\n")
+    print("| later by | same family | mean change | 95 % below | largest |")
+    print("| --- | --- | --- | --- | --- |")
+    for milliseconds in MILLISECONDS:
+        later = moved(classifier, notes.waveforms, milliseconds)
+        print(row(milliseconds, at_start, later))
+
+
+if __name__ == "__main__":
+    command.run(main)
