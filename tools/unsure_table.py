@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from absl import flags
 
-sys.path[:0] = [str(pathlib.Path(__file__).parents[1])]
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from mic_tf import command
 from mic_tf.errors import UserError

@@ -11,7 +11,6 @@ from mic_tf.errors import UserError
 from mic_tf.serving import neighbours, output, resuming, rows, timeline
 from mic_tf.serving.classifier import Answer, Classifier
 
-
 _RESUMABLE = (rows.Csv, rows.Json)
 
 
