@@ -1,0 +1,213 @@
+"""The worked examples do what their text says."""
+
+import base64
+import http.server
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+
+from mic_tf.serving import exporter
+from mic_tf.serving.classifier import Classifier
+from mic_tf.training import workfolder
+
+EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
+ALLOWED = {"numpy", "ai_edge_litert", "tflite_runtime", "tensorflow"}
+
+
+@pytest.fixture(scope="module")
+def export(tiny_workdir, tmp_path_factory) -> pathlib.Path:
+    out = tmp_path_factory.mktemp("export")
+    run = workfolder.load_run(str(tiny_workdir))
+    exporter.export(run, str(out), tflite_kinds=["float32"])
+    return out
+
+
+@pytest.fixture(scope="module")
+def classifier(export) -> Classifier:
+    return Classifier.load(export)
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory) -> list[str]:
+    """A short, a stereo and a long file of 16 bits and 16 kHz."""
+    folder = tmp_path_factory.mktemp("sounds")
+    random = np.random.default_rng(0)
+    for name, shape in {"a": (5_000,), "b": (64_000, 2), "c": (150_000,)}.items():
+        sound = np.cumsum(random.uniform(-1, 1, shape), axis=0)
+        soundfile.write(folder / f"{name}.wav", sound / np.abs(sound).max(), 16_000)
+    return [str(path) for path in sorted(folder.iterdir())]
+
+
+def run(*command: str, cwd: pathlib.Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, cwd=cwd
+    )
+
+
+def check_lines(lines: list[str], sounds: list[str], classifier: Classifier) -> None:
+    assert len(lines) == len(sounds)
+    for line, path in zip(lines, sounds, strict=True):
+        name, family, probability = re.fullmatch(r"(.+): (\S+) (\S+)", line).groups()
+        wanted = classifier(path)
+        assert (name, family) == (path, wanted.family)
+        assert float(probability) == pytest.approx(wanted.probability, abs=2e-3)
+
+
+def test_the_tflite_client_needs_numpy_and_an_interpreter_only():
+    source = (EXAMPLES / "tflite_client.py").read_text()
+    imported = set(re.findall(r"^\s*(?:import|from) (\w+)", source, re.MULTILINE))
+    assert imported - set(sys.stdlib_module_names) <= ALLOWED
+
+
+def test_the_tflite_client_answers_as_the_package(export, sounds, classifier, tmp_path):
+    script = str(EXAMPLES / "tflite_client.py")
+    finished = run(script, str(export / "model.tflite"), *sounds, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    check_lines(finished.stdout.splitlines(), sounds, classifier)
+
+
+def test_the_tflite_client_refuses_other_rates_and_what_is_no_wav(export, tmp_path):
+    soundfile.write(tmp_path / "fast.wav", np.zeros(64_000), 44_100)
+    soundfile.write(tmp_path / "short.wav", np.zeros(700), 16_000)
+    (tmp_path / "text.wav").write_text("text")
+    script = str(EXAMPLES / "tflite_client.py")
+    names = ["fast.wav", "short.wav", "text.wav", "gone.wav"]
+    finished = run(script, str(export / "model.tflite"), *names, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    first, second, third, fourth = finished.stdout.splitlines()
+    assert first == "fast.wav: 16 bits, 44100 Hz; 16 bits, 16000 Hz expected"
+    assert second == "short.wav: 700 samples; 800 or more expected"
+    assert third.startswith("text.wav: ") and fourth.startswith("gone.wav: ")
+
+
+class Serving(http.server.BaseHTTPRequestHandler):
+    """The part of TensorFlow Serving's REST protocol that a request here uses.
+
+    Row format: each instance names every input of the signature; an object with the
+    one key `b64` is a byte string. Each prediction names every output.
+    """
+
+    signatures: dict = {}
+
+    def do_POST(self) -> None:  # noqa: N802
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        try:
+            assert self.path == "/v1/models/mic_tf:predict"
+            status, answer = 200, self.predict(json.loads(content))
+        except (tf.errors.InvalidArgumentError, KeyError, ValueError) as error:
+            status, answer = 400, {"error": str(error)}
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def predict(self, body: dict) -> dict:
+        signature = self.signatures[body.get("signature_name", "serving_default")]
+        specs = signature.structured_input_signature[1]
+        inputs = {}
+        for name, spec in specs.items():
+            values = [instance[name] for instance in body["instances"]]
+            if spec.dtype == tf.string:
+                assert all(set(value) == {"b64"} for value in values)
+                values = [base64.b64decode(value["b64"]) for value in values]
+            inputs[name] = tf.constant(values, spec.dtype)
+            assert spec.shape.is_compatible_with(inputs[name].shape)
+        assert all(set(instance) == set(specs) for instance in body["instances"])
+        outputs = {name: t.numpy().tolist() for name, t in signature(**inputs).items()}
+        rows = zip(*outputs.values(), strict=True)
+        return {"predictions": [dict(zip(outputs, row, strict=True)) for row in rows]}
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(export) -> str:
+    loaded = tf.saved_model.load(str(export / "saved_model"))
+    Serving.signatures = dict(loaded.signatures)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Serving)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1/models/mic_tf"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_serving_client_answers_as_the_package(
+    address, export, sounds, classifier, tmp_path
+):
+    labels = str(export / "labels.txt")
+    script = str(EXAMPLES / "serving_client.py")
+    finished = run(script, address, labels, *sounds, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    check_lines(finished.stdout.splitlines(), sounds, classifier)
+
+
+def test_a_wrong_rate_comes_back_as_the_servers_reason(address, export, tmp_path):
+    soundfile.write(tmp_path / "fast.wav", np.zeros(64_000), 44_100)
+    script = str(EXAMPLES / "serving_client.py")
+    labels = str(export / "labels.txt")
+    finished = run(script, address, labels, "fast.wav", cwd=tmp_path)
+    assert finished.returncode == 1
+    assert "sample rate 16000 Hz expected" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def snippets() -> list[dict]:
+    """The JSON examples of the text, with its dots filled in."""
+    text = (EXAMPLES / "README.md").read_text()
+    return [
+        json.loads(block.replace(", …", "").replace("…", ""))
+        for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    ]
+
+
+def test_the_bodies_in_the_text_are_those_of_the_signatures(export):
+    loaded = tf.saved_model.load(str(export / "saved_model"))
+    wav, waveform, response = snippets()
+    for body in (wav, waveform):
+        signature = loaded.signatures[body["signature_name"]]
+        names = set(signature.structured_input_signature[1])
+        assert [set(instance) for instance in body["instances"]] == [names]
+    outputs = set(loaded.signatures["serving_default"].structured_outputs)
+    assert set(response["predictions"][0]) == outputs
+
+
+def test_the_body_in_the_text_is_that_of_the_client(tmp_path):
+    (tmp_path / "note.wav").write_bytes(b"RIFF")
+    script = str(EXAMPLES / "serving_client.py")
+    finished = run(script, "--print", "labels.txt", "note.wav", cwd=tmp_path)
+    found, wanted = json.loads(finished.stdout), snippets()[0]
+    assert base64.b64decode(found["instances"][0]["wav"].pop("b64")) == b"RIFF"
+    wanted["instances"][0]["wav"].pop("b64")
+    assert found == wanted
+
+
+def test_the_waveform_body_of_the_text_gets_the_answer(address, sounds, classifier):
+    import urllib.request
+
+    waveform, _ = soundfile.read(sounds[0], dtype="float32")
+    body = snippets()[1]
+    body["instances"][0]["waveform"] = waveform.tolist()
+    request = urllib.request.Request(f"{address}:predict", json.dumps(body).encode())
+    with urllib.request.urlopen(request) as response:
+        [prediction] = json.loads(response.read())["predictions"]
+    wanted = list(classifier(sounds[0]).probabilities.values())
+    np.testing.assert_allclose(prediction["probabilities"], wanted, atol=1e-5)
+
+
+def test_every_example_prints_its_use_without_arguments(tmp_path):
+    for script in sorted(EXAMPLES.glob("*.py")):
+        copy = shutil.copy(script, tmp_path)
+        finished = run(copy, cwd=tmp_path)
+        assert finished.returncode == 1
+        assert script.name in finished.stderr

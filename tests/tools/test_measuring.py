@@ -1,0 +1,190 @@
+"""The programs that measure an export, on a small network with random weights."""
+
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mic_tf.serving import exporter, models
+from mic_tf.serving.classifier import Answer, Classifier
+from mic_tf.training import workfolder
+
+PROJECT = pathlib.Path(__file__).parents[2]
+sys.path.insert(0, str(PROJECT))
+
+from tools import format_table, position_table, tflite_table, unsure_table  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_export) -> Classifier:
+    return Classifier.load(tiny_export)
+
+
+@pytest.fixture(scope="module")
+def waveforms() -> np.ndarray:
+    """Decaying tones, int16 [3, 64000]."""
+    time = np.arange(64_000) / 16_000
+    pitches = np.array([[220.0], [523.0], [1000.0]])
+    tones = np.sin(2 * np.pi * pitches * time) * np.exp(-2 * time)
+    return (12_000 * tones).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def whole_export(tiny_workdir, waveforms, tmp_path_factory) -> pathlib.Path:
+    """An export with every kind of TFLite file."""
+    out = tmp_path_factory.mktemp("whole")
+    run = workfolder.load_run(str(tiny_workdir))
+    notes = waveforms.astype(np.float32) / 32768
+    kinds = ["float32", "float16", "int8"]
+    exporter.export(run, str(out), tflite_kinds=kinds, notes=notes)
+    return out
+
+
+def run(tool: str, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(PROJECT / "tools" / tool), *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.mark.parametrize("kind", unsure_table.KINDS)
+def test_generated_sounds_are_sounds_and_the_same_every_time(kind):
+    first = list(unsure_table.generated(kind, 3))
+    for sound, again in zip(first, unsure_table.generated(kind, 3), strict=True):
+        np.testing.assert_array_equal(sound, again)
+        assert sound.shape == (64_000,) and sound.dtype == np.float32
+        assert np.abs(sound).max() == pytest.approx(0.5)
+        assert np.sqrt(np.mean(sound**2)) > 1e-3
+    assert np.abs(first[0] - first[1]).max() > 0.1
+
+
+def test_hum_has_its_power_at_multiples_of_the_mains_and_noise_does_not():
+    def share_at_mains(kind: str) -> float:
+        sound = next(unsure_table.generated(kind, 1))
+        power = np.abs(np.fft.rfft(sound)) ** 2
+        return max(power[mains * 4 :: mains * 4].sum() for mains in (50, 60)) / sum(
+            power
+        )
+
+    assert share_at_mains("hum") > 0.95
+    assert share_at_mains("noise") < 0.5
+
+
+def test_a_row_counts_unsure_and_silence_as_no_family():
+    def answer(family: str, probability: float) -> Answer:
+        return Answer(family, probability, {}, np.zeros(1))
+
+    answers = [answer("reed", 0.9), answer("reed", 0.5), answer("silence", 1.0)]
+    row = unsure_table.row("hum", [*answers, answer("bass", 0.7)], 0.6)
+    assert cells(row) == ["hum", "4", "50.0%", "reed 1, bass 1"]
+
+
+def test_the_unsure_table_is_that_of_the_95_percent_threshold(
+    tiny_export, small_dataset, tmp_path
+):
+    import soundfile
+
+    (tmp_path / "sounds" / "speech").mkdir(parents=True)
+    path = tmp_path / "sounds" / "speech" / "hello.wav"
+    soundfile.write(path, next(unsure_table.generated("speech-like", 1)), 16_000)
+    data_dir = pathlib.Path(small_dataset.data_dir).parents[1]
+    finished = run(
+        "unsure_table.py",
+        *(f"--model={tiny_export}", "--dataset=nsynth_jsonwav"),
+        *(f"--data_dir={data_dir}", "--generated=2", f"--sounds={tmp_path}/sounds"),
+    )
+    assert finished.returncode == 0, finished.stderr
+    rows = [cells(line) for line in finished.stdout.splitlines() if line[:1] == "|"]
+    assert [row[0] for row in rows[2:]] == [
+        "notes",
+        *(f"{kind} (generated)" for kind in unsure_table.KINDS),
+        "speech",
+    ]
+    assert [row[1] for row in rows[2:]] == ["12", "2", "2", "2", "2", "1"]
+    assert rows[2][2] == "0.0%"
+
+
+def test_a_place_moves_the_note_and_nothing_else(waveforms):
+    at_start, later = (position_table.placed(waveforms[0], ms) for ms in (0, 1500))
+    np.testing.assert_array_equal(later[24_000:56_000], at_start[:32_000])
+    assert np.abs(later[:24_000]).max() == np.abs(at_start[32_000:]).max() == 0
+
+
+def test_a_row_of_places_done_by_hand():
+    at_start = np.array([[0.9, 0.1], [0.4, 0.6]])
+    later = np.array([[0.7, 0.3], [0.5, 0.5]])
+    row = cells(position_table.row(5, at_start, later))
+    assert row == ["5 ms", "50.0%", "0.150", "0.195", "0.200"]
+
+
+def test_the_answer_depends_little_on_the_place_of_a_note(classifier, waveforms):
+    at_start = position_table.moved(classifier, waveforms, 0)
+    for milliseconds in (1, 20, 500, 2000):
+        later = position_table.moved(classifier, waveforms, milliseconds)
+        assert np.abs(later - at_start).max() < 0.1
+    assert np.ptp(at_start, axis=0).max() > 0.1
+
+
+def test_the_same_note_gets_the_same_answer_in_every_file(
+    classifier, waveforms, monkeypatch
+):
+    monkeypatch.setattr(format_table, "RATES", (8_000, 16_000, 44_100))
+    monkeypatch.setattr(format_table, "CHANNELS", (1, 3))
+    found = list(format_table.cases(classifier, waveforms[:1]))
+    # 15 formats in six ways; MP3 has no three channels, Opus no 44.1 kHz.
+    assert len(found) == 15 * 6 + 3 + 4
+    assert not [case for case in found if case.is_wrong]
+    lines = list(format_table.table(found))
+    assert len(lines) == 2 + len(format_table.FORMATS)
+    wav = next(line for line in lines if line.startswith("| WAV PCM_16 "))
+    assert cells(wav)[2].startswith("2/2, 0.0")
+
+
+def test_a_lossless_file_with_another_answer_is_wrong():
+    lossless, lossy = format_table.FORMATS[1], format_table.FORMATS[0]
+
+    def is_wrong(form, rate: int, family: str, difference: float) -> bool:
+        case = format_table.Case(form, rate, 1, 0, "reed", family, difference)
+        return case.is_wrong
+
+    assert is_wrong(lossless, 44_100, "reed", 0.03)
+    assert is_wrong(lossless, 16_000, "bass", 0.01)
+    assert not is_wrong(lossless, 44_100, "reed", 0.01)
+    assert not is_wrong(lossless, 8_000, "bass", 0.5)
+    assert not is_wrong(lossy, 44_100, "bass", 0.5)
+
+
+def test_the_tflite_table_has_a_row_for_each_file(whole_export, small_dataset):
+    data_dir = pathlib.Path(small_dataset.data_dir).parents[1]
+    finished = run(
+        "tflite_table.py",
+        *(f"--model={whole_export}", "--dataset=nsynth_jsonwav"),
+        *(f"--data_dir={data_dir}", "--count=4", "--calls=2"),
+    )
+    assert finished.returncode == 0, finished.stderr
+    rows = [cells(line) for line in finished.stdout.splitlines() if line[:1] == "|"]
+    names = ["model.tflite", "model_float16.tflite", "model_int8.tflite"]
+    assert [row[0] for row in rows[2:]] == ["saved_model", *names]
+    assert [row[4] for row in rows[2:4]] == ["100.00%"] * 2
+    sizes = [float(row[1]) for row in rows[2:]]
+    stored = (whole_export / "model_int8.tflite").stat().st_size
+    assert sizes[3] == pytest.approx(stored / 1e6, abs=0.005)
+    assert all(float(row[2]) > 0 for row in rows[2:])
+
+
+def test_mistakes_are_one_line_and_status_2():
+    for tool in ("unsure_table.py", "position_table.py", "format_table.py"):
+        finished = run(tool)
+        assert finished.returncode == 2
+        assert finished.stderr == "error: --model: missing; give an exported model\n"
+
+
+def test_a_tflite_file_agrees_with_the_saved_model(whole_export, waveforms):
+    wanted = tflite_table.answers(models.open_model(str(whole_export))[1], waveforms)
+    small = models.open_model(str(whole_export / "model.tflite"))[1]
+    found = tflite_table.answers(small, waveforms)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
