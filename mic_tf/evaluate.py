@@ -5,12 +5,15 @@ Usage:
   python -m mic_tf.evaluate --model=runs/phase4/export \
       --dataset=nsynth_jsonwav --data_dir=~/tensorflow_datasets --split=valid
   python -m mic_tf.evaluate --workdir=runs/best --compare=runs/phase4
+  python -m mic_tf.evaluate --workdir=runs/best --effects
 
 Writes metrics.json, predictions.csv, report.html and its pictures into
 WORKDIR/eval/DATASET-SPLIT (or --out), and prints a table. Every figure stands beside
 the name of the protocol under which the notes were divided, with an interval over
 instruments and the share of the test that was already heard in training.
 """
+
+import os
 
 from absl import flags, logging
 
@@ -41,6 +44,12 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         "leakage", True, "Look for test notes that were heard in training."
     )
+    flags.DEFINE_bool(
+        "effects",
+        False,
+        "Also measure the same notes through reverb, chorus, distortion, noise, mp3, "
+        "changes of level and pitch, cuts and mixtures (needs pedalboard).",
+    )
     flags.DEFINE_integer("batch_size", 32, "Notes a batch.", lower_bound=1)
 
 
@@ -53,10 +62,19 @@ def main(arguments: list[str]) -> int:
 
     from mic_tf import files
     from mic_tf.datasets import catalogue
-    from mic_tf.evaluation import checks, evaluator, heard, report, sections
+    from mic_tf.evaluation import (
+        effects,
+        evaluator,
+        heard,
+        report,
+        robustness_report,
+        sections,
+    )
     from mic_tf.pipeline import batches
     from mic_tf.training import callbacks
 
+    if flag.effects:
+        effects.library()
     files.register_file_systems(
         flag.workdir, flag.model, flag.data_dir, flag.out, flag.compare
     )
@@ -82,22 +100,45 @@ def main(arguments: list[str]) -> int:
     result |= report.details(found, records, subject.labels)
     folders = filter(None, (flag.data_dir, data_dir))
     training = heard.in_training(subject, records, name, partition, list(folders))
+    result |= _checks(flag, subject, records, partition, training, found, name)
+    result["remarks"] = sections.remarks(result)
+    folder = flag.out or files.join(
+        _beside(flag.workdir or flag.model), "eval", evaluator.folder_name(name, split)
+    )
+    evaluator.write(folder, result, found, records)
+    history = callbacks.read_history(flag.workdir) if flag.workdir else []
+    report.write(folder, result, found, records, subject, training, history)
+    print(evaluator.table(result))
+    if flag.effects:
+        print("", *robustness_report.lines(result["effects"]), sep="\n")
+    logging.info("written to %s", folder)
+    return command.EXIT_OK
+
+
+def _checks(flag, subject, records, partition, training, found, dataset: str) -> dict:
+    """What the figures have to be read with: leakage, another run, effects."""
+    from mic_tf.evaluation import checks, robustness
+
+    result = {}
     if flag.leakage:
         result |= checks.leakage_of(records, partition, training, found)
     result |= checks.excluded_from(subject, records, flag.exclude)
     if flag.compare:
         result |= checks.comparison_with(
-            flag.compare, records, found, name, flag.batch_size
+            flag.compare, records, found, dataset, flag.batch_size
         )
-    result["remarks"] = sections.remarks(result)
-    where = files.join(flag.workdir or flag.model, "eval")
-    folder = flag.out or files.join(where, evaluator.folder_name(name, split))
-    evaluator.write(folder, result, found, records)
-    history = callbacks.read_history(flag.workdir) if flag.workdir else []
-    report.write(folder, result, found, records, subject, training, history)
-    print(evaluator.table(result))
-    logging.info("written to %s", folder)
-    return command.EXIT_OK
+    if flag.effects:
+        result["effects"] = robustness.measure(
+            subject, records, found, batch_size=flag.batch_size
+        )
+    return result
+
+
+def _beside(model: str) -> str:
+    """The folder that a model is in, or is."""
+    model = model.rstrip("/")
+    is_file = model.endswith(".tflite")
+    return os.path.dirname(model) or "." if is_file else model
 
 
 def _subject(flag: flags.FlagValues) -> tuple:

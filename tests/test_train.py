@@ -70,6 +70,10 @@ def test_train_evaluate_export_predict(trained, tmp_path):
     assert of_export["confusion"] == of_run["confusion"]
     assert of_export["protocol"] == of_run["protocol"] == "official"
 
+    of_effects = measured_with_effects(trained / "export", data_dir["data_dir"])
+    assert of_effects["confusion"] == of_run["confusion"]
+    assert len(of_effects["effects"]["rows"]) == 16
+
     tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(44_100) / 44_100)
     soundfile.write(tmp_path / "tone.flac", tone, 44_100)
     out = tmp_path / "answers.csv"
@@ -80,6 +84,20 @@ def test_train_evaluate_export_predict(trained, tmp_path):
     rows = list(csv.DictReader(out.open()))
     assert [pathlib.Path(row["file"]).name for row in rows] == ["tone.flac"]
     assert rows[0]["family"] in of_run["labels"]
+
+
+def measured_with_effects(export: pathlib.Path, data_dir: str) -> dict:
+    """Figures of the TFLite file, whose evaluation lies beside it."""
+    pytest.importorskip("pedalboard", reason="a development dependency")
+    model = f"--model={export}/model.tflite"
+    done = call("evaluate", model, f"--data_dir={data_dir}", "--effects")
+    assert done.returncode == 0, done.stderr
+    folder = export / "eval" / "nsynth_jsonwav-test"
+    assert 'id="effects"' in (folder / "report.html").read_text()
+    result = json.loads((folder / "metrics.json").read_text())
+    for row in result["effects"]["rows"]:
+        assert row["name"] in done.stdout
+    return result
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,4 +1,4 @@
-"""Line charts as SVG: colours are the page's, so they fit light and dark."""
+"""Charts as SVG: colours are the page's, so they fit light and dark."""
 
 import html
 from collections.abc import Sequence
@@ -116,8 +116,39 @@ def calibration(confidence: Sequence, accuracy: Sequence, n: Sequence) -> Markup
 _DASHES = ("", 'stroke-dasharray="6 3"')
 
 
-def _svg(label: str, parts: Sequence[str]) -> Markup:
+def bars(names: Sequence[str], values: Sequence[float], title: str) -> Markup:
+    """Horizontal bars from zero, one below the other, each with its name and value.
+
+    Args:
+      names: of the bars.
+      values: their lengths; negative ones go to the left.
+      title: what is measured, with its unit.
+    """
+    step, left, right = 22, 130, 60
+    low, high = min(0.0, *values), max(0.0, *values)
+    scale = (_WIDTH - left - right) / max(high - low, 1e-9)
+    zero = left - low * scale
+    parts = [f'<text x="4" y="14">{html.escape(title)}</text>']
+    for number, (name, value) in enumerate(zip(names, values, strict=True)):
+        top = _TOP + number * step
+        start, width = zero + min(value, 0.0) * scale, abs(value) * scale
+        parts.append(
+            f'<text x="4" y="{top + 14}">{html.escape(name)}</text>'
+            f'<rect class="loss" x="{start:.1f}" y="{top + 2}" width="{width:.1f}" '
+            f'height="{step - 6}"/>'
+            f'<text x="{start + width + 6:.1f}" y="{top + 14}">{value:.1f}</text>'
+        )
+    bottom = _TOP + len(names) * step
+    parts.append(
+        f'<line class="axis" x1="{zero:.1f}" x2="{zero:.1f}" y1="{_TOP}" '
+        f'y2="{bottom}"/>'
+    )
+    shown = ", ".join(f"{n} {v:.1f}" for n, v in zip(names, values, strict=True))
+    return _svg(f"{title}: {shown}", parts, bottom + 6)
+
+
+def _svg(label: str, parts: Sequence[str], height: int = _HEIGHT) -> Markup:
     return Markup(
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" '
         f'aria-label="{html.escape(label)}">{"".join(parts)}</svg>'
     )

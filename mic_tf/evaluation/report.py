@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from mic_tf import files
-from mic_tf.evaluation import bootstrap, metrics, mistakes, sections
+from mic_tf.evaluation import bootstrap, metrics, mistakes, robustness_report, sections
 from mic_tf.evaluation.breakdown import breakdown
 from mic_tf.evaluation.evaluator import Answers, Subject
 from mic_tf.evaluation.heard import Training
@@ -59,6 +59,7 @@ def write(
         sections.families(result),
         sections.parts(result),
         sections.calibration(result),
+        robustness_report.section_of(result),
         sections.curves(history),
         _mistakes(result, found, records, subject, training),
         _trained(subject),
