@@ -123,6 +123,12 @@ class DataSettings:
         minimum=0.0,
         maximum=1.0,
     )
+    family_weights: str = setting(
+        "",
+        "Families drawn more or less often than the target says, as guitar:3,vocal:0.5 "
+        "(hard families learn more, and the model leans towards them); for "
+        "--balance=rejection, streams or class_weight.",
+    )
     data_service: str = setting(
         "",
         "Address of a tf.data service, grpc://HOST:PORT, that reads, balances and "

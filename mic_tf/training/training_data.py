@@ -62,6 +62,10 @@ def describe_data(
         raise UserError(
             f"--balance={method}: not with --extra_datasets; use rejection or none"
         )
+    if settings.data.family_weights and method == "none":
+        raise UserError(
+            f"--family_weights={settings.data.family_weights}: not with --balance=none"
+        )
     for extra in extra_builders:
         if extra.info.full_name == builder.info.full_name:
             raise UserError(
@@ -114,7 +118,9 @@ def _balance(
 ) -> balancing.Balance:
     data = settings.data
     counts = records.index.counts(notes)
-    return balancing.balance(counts, data.balance, data.balance_alpha)
+    families = list(records.index.families)
+    weights = balancing.parse_weights(data.family_weights, families)
+    return balancing.balance(counts, data.balance, data.balance_alpha, weights)
 
 
 def _acceptance(

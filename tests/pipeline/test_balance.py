@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from mic_tf import taxonomy
-from mic_tf.pipeline.balance import balance
+from mic_tf.errors import UserError
+from mic_tf.pipeline.balance import balance, parse_weights
 
 NSYNTH = np.array([taxonomy.NSYNTH_FAMILY_NOTES[f] for f in taxonomy.FAMILIES])
 
@@ -39,3 +40,20 @@ def test_class_weights_make_families_count_alike():
 def test_none_changes_nothing():
     found = balance(NSYNTH, "none", 1.0)
     assert found.class_weight.tolist() == found.acceptance.tolist() == [1.0] * 11
+
+
+@pytest.mark.parametrize("method", ["rejection", "class_weight"])
+def test_weights_of_families_multiply_their_shares(method):
+    weights = parse_weights("guitar:3, vocal:0.5", taxonomy.FAMILIES)
+    found = balance(NSYNTH, method, 1.0, weights)
+    drawn = found.initial * found.acceptance * found.class_weight
+    shares = dict(zip(taxonomy.FAMILIES, drawn / drawn.sum(), strict=True))
+    assert shares["guitar"] == pytest.approx(3 * shares["brass"])
+    assert shares["vocal"] == pytest.approx(0.5 * shares["brass"])
+    assert sum(shares.values()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("text", ["harp:2", "guitar", "guitar:0", "guitar:x", ":2"])
+def test_weights_that_cannot_be_read_are_an_error(text):
+    with pytest.raises(UserError, match="--family_weights"):
+        parse_weights(text, taxonomy.FAMILIES)
