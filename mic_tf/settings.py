@@ -273,6 +273,31 @@ class NetworkSettings:
         minimum=0.0,
         maximum=0.9,
     )
+    members: str = setting(
+        "",
+        "Several such networks side by side behind one front-end, as 0.6,0.4: the "
+        "answer is the mean of their log-probabilities in these shares; empty: one.",
+    )
+
+    @property
+    def member_shares(self) -> tuple[float, ...]:
+        """Shares of the networks side by side; (1.0,) for a single one.
+
+        Raises:
+          UserError: they cannot be read, or do not add up to 1.
+        """
+        if not self.members:
+            return (1.0,)
+        try:
+            shares = tuple(float(part) for part in self.members.split(","))
+        except ValueError:
+            shares = ()
+        if len(shares) < 2 or min(shares) <= 0 or abs(sum(shares) - 1.0) > 1e-3:
+            raise UserError(
+                f"--members={self.members}: two or more positive shares that add up "
+                "to 1 expected, as 0.6,0.4"
+            )
+        return shares
 
 
 @dataclasses.dataclass(frozen=True)

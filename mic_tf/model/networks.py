@@ -1,5 +1,6 @@
 """The networks, as Keras functional models from waveform to logits."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -43,6 +44,31 @@ class StepDropout(layers.Layer):
         return {**super().get_config(), "rate": self.rate}
 
 
+@keras.saving.register_keras_serializable("mic_tf")
+class MeanLogProbability(layers.Layer):
+    """Mean of the log-probabilities of several networks (product of experts).
+
+    Input: logits of each, [batch, families]. Output: logits, same shape.
+
+    Args:
+      shares: weight of each network; they add up to 1.
+    """
+
+    def __init__(self, shares: Sequence[float], **kwargs: Any):
+        super().__init__(**{"trainable": False, **kwargs})
+        self.shares = [float(share) for share in shares]
+
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+        weighted = (
+            share * tf.nn.log_softmax(logits)
+            for share, logits in zip(self.shares, inputs, strict=True)
+        )
+        return tf.add_n(list(weighted))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "shares": self.shares}
+
+
 def build_model(settings: RunSettings, num_families: int) -> keras.Model:
     """Front-end and network in one functional model.
 
@@ -52,18 +78,49 @@ def build_model(settings: RunSettings, num_families: int) -> keras.Model:
 
     Returns:
       A model from `waveform`, int16 or float [batch, 64000], to logits, float32
-      [batch, families]. The layers `log_mel` and `embedding` are the output of the
-      front-end and the vector in front of the logits.
+      [batch, families]. The layer `log_mel` is the front-end; `embedding` gives the
+      vector in front of the logits. Layers of several members have the same names
+      behind `member_prefix`.
     """
     waveform = keras.Input([NOTE_SAMPLES], dtype="int16", name="waveform")
     log_mel = LogMel.from_settings(settings.frontend, name="log_mel")(waveform)
-    network = _NETWORKS[settings.network.model]
-    embedding = network(log_mel, settings.network)
-    logits = layers.Dense(num_families, name="logits")(embedding)
-    logits = layers.Activation("linear", dtype=_loss_dtype(), name="logits_wide")(
-        logits
-    )
+    shares = settings.network.member_shares
+    if len(shares) == 1:
+        logits = _member(log_mel, settings.network, num_families)
+    else:
+        members = [
+            _member(log_mel, settings.network, num_families, member_prefix(number))
+            for number in range(len(shares))
+        ]
+        mean = MeanLogProbability(shares, dtype=_loss_dtype(), name="mean_of_members")
+        logits = mean(members)
     return keras.Model(waveform, logits, name=settings.network.model)
+
+
+def member_prefix(number: int) -> str:
+    """What the names of a member's layers begin with."""
+    return f"member{number}_"
+
+
+def embedding(model: keras.Model) -> Any:
+    """The Keras tensor in front of the logits, [batch, d]; of all members, joined."""
+    names = {layer.name for layer in model.layers}
+    if "embedding" in names:
+        return model.get_layer("embedding").output
+    found = []
+    while (name := member_prefix(len(found)) + "embedding") in names:
+        found.append(model.get_layer(name).output)
+    return layers.Concatenate(name="embedding")(found)
+
+
+def _member(
+    log_mel: tf.Tensor, settings: NetworkSettings, num_families: int, prefix: str = ""
+) -> tf.Tensor:
+    """Logits of one network, [batch, families], in the type of the loss."""
+    x = _NETWORKS[settings.model](log_mel, settings, prefix)
+    x = layers.Dense(num_families, name=f"{prefix}logits")(x)
+    wide = layers.Activation("linear", dtype=_loss_dtype(), name=f"{prefix}logits_wide")
+    return wide(x)
 
 
 def check_size(settings: RunSettings) -> None:
@@ -99,7 +156,7 @@ def split_model(model: keras.Model) -> tuple[LogMel, keras.Model]:
       [batch, families] and embedding [batch, d].
     """
     frontend = model.get_layer("log_mel")
-    outputs = [model.output, model.get_layer("embedding").output]
+    outputs = [model.output, embedding(model)]
     return frontend, keras.Model(frontend.output, outputs, name="network")
 
 
@@ -116,32 +173,36 @@ def inference_model(model: keras.Model) -> keras.Model:
     return keras.Model(waveform, [logits, embedding], name="inference")
 
 
-def _small_cnn(log_mel: tf.Tensor, settings: NetworkSettings) -> tf.Tensor:
+def _small_cnn(log_mel: tf.Tensor, settings: NetworkSettings, prefix: str) -> tf.Tensor:
     """Plain convolutions and pooling, then a dense layer: the study's phases 1, 2."""
-    x = layers.Reshape((*log_mel.shape[1:], 1), name="image")(log_mel)
+    x = layers.Reshape((*log_mel.shape[1:], 1), name=f"{prefix}image")(log_mel)
     for block in range(settings.depth or _DEPTHS["small_cnn"]):
         channels = settings.width * 2**block
-        x = layers.Conv2D(channels, 3, padding="same", name=f"conv_{block}")(x)
-        x = layers.ReLU(name=f"relu_{block}")(x)
-        x = layers.MaxPooling2D(_POOLING["small_cnn"], name=f"pool_{block}")(x)
-    x = layers.Flatten(name="flatten")(x)
-    return layers.Dense(settings.dense_units, activation="relu", name="embedding")(x)
+        x = layers.Conv2D(channels, 3, padding="same", name=f"{prefix}conv_{block}")(x)
+        x = layers.ReLU(name=f"{prefix}relu_{block}")(x)
+        x = layers.MaxPooling2D(_POOLING["small_cnn"], name=f"{prefix}pool_{block}")(x)
+    x = layers.Flatten(name=f"{prefix}flatten")(x)
+    return layers.Dense(
+        settings.dense_units, activation="relu", name=f"{prefix}embedding"
+    )(x)
 
 
-def _deep_cnn(log_mel: tf.Tensor, settings: NetworkSettings) -> tf.Tensor:
+def _deep_cnn(log_mel: tf.Tensor, settings: NetworkSettings, prefix: str) -> tf.Tensor:
     """Convolution, BatchNorm, ReLU and pooling, four times; mean and max over all."""
-    x = layers.Reshape((*log_mel.shape[1:], 1), name="image")(log_mel)
+    x = layers.Reshape((*log_mel.shape[1:], 1), name=f"{prefix}image")(log_mel)
     for block in range(settings.depth or _DEPTHS["deep_cnn"]):
         channels = settings.width * 2**block
         x = layers.Conv2D(
-            channels, 3, padding="same", use_bias=False, name=f"conv_{block}"
+            channels, 3, padding="same", use_bias=False, name=f"{prefix}conv_{block}"
         )(x)
-        x = _norm_and_relu(x, str(block))
-        x = layers.MaxPooling2D(_POOLING["deep_cnn"], name=f"pool_{block}")(x)
-    return _pooled_embedding(x, settings)
+        x = _norm_and_relu(x, block, prefix)
+        x = layers.MaxPooling2D(_POOLING["deep_cnn"], name=f"{prefix}pool_{block}")(x)
+    return _pooled_embedding(x, settings, prefix)
 
 
-def _mobile_cnn(log_mel: tf.Tensor, settings: NetworkSettings) -> tf.Tensor:
+def _mobile_cnn(
+    log_mel: tf.Tensor, settings: NetworkSettings, prefix: str
+) -> tf.Tensor:
     """Depthwise-separable convolutions that step over every second place.
 
     Channels and sizes behind each block are those of deep_cnn, with a small part of
@@ -150,49 +211,57 @@ def _mobile_cnn(log_mel: tf.Tensor, settings: NetworkSettings) -> tf.Tensor:
     2016, "Deep residual learning"); the first is a plain convolution.
     """
     stride = _POOLING["mobile_cnn"]
-    x = layers.Reshape((*log_mel.shape[1:], 1), name="image")(log_mel)
+    x = layers.Reshape((*log_mel.shape[1:], 1), name=f"{prefix}image")(log_mel)
     x = layers.Conv2D(
         settings.width,
         5,
         strides=stride,
         padding="same",
         use_bias=False,
-        name="conv_0",
+        name=f"{prefix}conv_0",
     )(x)
-    x = _norm_and_relu(x, "0")
+    x = _norm_and_relu(x, 0, prefix)
     for block in range(1, settings.depth or _DEPTHS["mobile_cnn"]):
         channels = settings.width * 2**block
-        x = _separable(x, channels, stride, f"{block}a")
-        same_size = _separable(x, channels, 1, f"{block}b")
-        x = layers.Add(name=f"add_{block}")([x, same_size])
-    return _pooled_embedding(x, settings)
+        x = _separable(x, channels, stride, f"{block}a", prefix)
+        same_size = _separable(x, channels, 1, f"{block}b", prefix)
+        x = layers.Add(name=f"{prefix}add_{block}")([x, same_size])
+    return _pooled_embedding(x, settings, prefix)
 
 
-def _separable(x: tf.Tensor, channels: int, stride: int, name: str) -> tf.Tensor:
+def _separable(
+    x: tf.Tensor, channels: int, stride: int, name: str, prefix: str
+) -> tf.Tensor:
     """A 3 x 3 convolution of each channel, then one over the channels."""
     x = layers.DepthwiseConv2D(
-        3, strides=stride, padding="same", use_bias=False, name=f"depthwise_{name}"
+        3,
+        strides=stride,
+        padding="same",
+        use_bias=False,
+        name=f"{prefix}depthwise_{name}",
     )(x)
-    x = _norm_and_relu(x, f"depthwise_{name}")
-    x = layers.Conv2D(channels, 1, use_bias=False, name=f"conv_{name}")(x)
-    return _norm_and_relu(x, name)
+    x = _norm_and_relu(x, f"depthwise_{name}", prefix)
+    x = layers.Conv2D(channels, 1, use_bias=False, name=f"{prefix}conv_{name}")(x)
+    return _norm_and_relu(x, name, prefix)
 
 
-def _norm_and_relu(x: tf.Tensor, name: str) -> tf.Tensor:
-    x = _batch_norm(f"norm_{name}")(x)
-    return layers.ReLU(name=f"relu_{name}")(x)
+def _norm_and_relu(x: tf.Tensor, name: str | int, prefix: str) -> tf.Tensor:
+    x = _batch_norm(f"{prefix}norm_{name}")(x)
+    return layers.ReLU(name=f"{prefix}relu_{name}")(x)
 
 
-def _pooled_embedding(x: tf.Tensor, settings: NetworkSettings) -> tf.Tensor:
+def _pooled_embedding(
+    x: tf.Tensor, settings: NetworkSettings, prefix: str
+) -> tf.Tensor:
     """Mean and max over time and frequency, then a dense layer, with dropout."""
-    mean = layers.GlobalAveragePooling2D(name="mean")(x)
-    largest = layers.GlobalMaxPooling2D(name="max")(x)
-    x = layers.Concatenate(name="mean_and_max")([mean, largest])
-    x = StepDropout(settings.dropout, name="dropout_pooled")(x)
-    x = layers.Dense(settings.dense_units, use_bias=False, name="dense")(x)
-    x = _batch_norm("dense_norm")(x)
-    x = layers.ReLU(name="embedding")(x)
-    return StepDropout(settings.dropout, name="dropout")(x)
+    mean = layers.GlobalAveragePooling2D(name=f"{prefix}mean")(x)
+    largest = layers.GlobalMaxPooling2D(name=f"{prefix}max")(x)
+    x = layers.Concatenate(name=f"{prefix}mean_and_max")([mean, largest])
+    x = StepDropout(settings.dropout, name=f"{prefix}dropout_pooled")(x)
+    x = layers.Dense(settings.dense_units, use_bias=False, name=f"{prefix}dense")(x)
+    x = _batch_norm(f"{prefix}dense_norm")(x)
+    x = layers.ReLU(name=f"{prefix}embedding")(x)
+    return StepDropout(settings.dropout, name=f"{prefix}dropout")(x)
 
 
 def _batch_norm(name: str) -> layers.Layer:

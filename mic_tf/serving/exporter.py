@@ -10,7 +10,7 @@ from absl import logging
 from mic_tf import files, settings
 from mic_tf.datasets import catalogue
 from mic_tf.errors import UserError
-from mic_tf.model.networks import inference_model
+from mic_tf.model import networks
 from mic_tf.pipeline import batches
 from mic_tf.serving import contract as contracts
 from mic_tf.serving import tflite
@@ -70,7 +70,7 @@ def export(
             logging.info("%s: %.2f MB", name, len(content) / 1e6)
     contract = contracts.Contract(
         labels=tuple(run.labels),
-        embedding_width=run.model.get_layer("embedding").output.shape[1],
+        embedding_width=networks.embedding(run.model).shape[1],
         temperature=float(run.temperature),
         versions=workfolder.versions(),
         training=run.summary,
@@ -107,7 +107,7 @@ def _check_same_answers(saved_model: str, run: workfolder.TrainedRun) -> None:
     """
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (2, NOTE_SAMPLES))
     waveform = tf.constant(noise, tf.float32)
-    logits, _ = inference_model(run.model)(waveform, training=False)
+    logits, _ = networks.inference_model(run.model)(waveform, training=False)
     trained = tf.nn.softmax(tf.cast(logits, tf.float32) / run.temperature)
     signature = tf.saved_model.load(saved_model).signatures["serving_default"]
     exported = signature(waveform=waveform)["probabilities"]

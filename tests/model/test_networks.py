@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mic_tf.errors import UserError
 from mic_tf.model import networks, randomness
 from mic_tf.settings import MODELS, FrontEndSettings, NetworkSettings, RunSettings
 
@@ -96,3 +97,26 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
     assert np.array_equal(dropped, again)
     with randomness.step_randomness(0, tf.constant(2, tf.int64)):
         assert not np.array_equal(dropout(tf.ones([200, 100]), training=True), dropped)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_members_side_by_side_average_their_log_probabilities(name, waveforms):
+    shares = (0.7, 0.3)
+    both = networks.build_model(settings(model=name, members="0.7,0.3"), 11)
+    expected = np.zeros((4, 11))
+    for number, share in enumerate(shares):
+        one = networks.build_model(settings(model=name), 11)
+        for layer in one.layers:
+            if layer.weights:
+                twin = both.get_layer(networks.member_prefix(number) + layer.name)
+                layer.set_weights(twin.get_weights())
+        expected += share * tf.nn.log_softmax(one(waveforms)).numpy()
+    assert np.allclose(both(waveforms), expected, atol=1e-5)
+    _, network = networks.split_model(both)
+    assert network.outputs[1].shape[1] == 2 * 16
+
+
+@pytest.mark.parametrize("text", ["0.5", "0.5,0.6", "a,b", "1,0", "1.5,-0.5"])
+def test_shares_of_members_that_do_not_add_up_are_an_error(text):
+    with pytest.raises(UserError, match="--members"):
+        networks.build_model(settings(members=text), 11)

@@ -1,0 +1,140 @@
+"""Several trained networks as one run: their answers are averaged."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+from absl import logging
+
+from mic_tf import files
+from mic_tf.errors import UserError
+from mic_tf.model import networks
+from mic_tf.settings import RunSettings
+from mic_tf.training import lock, snapshots, workfolder
+from mic_tf.training.workfolder import TrainedRun
+
+
+def combine(workdirs: Sequence[str], shares: Sequence[float], target: str) -> None:
+    """Writes a work folder whose network is those of several runs side by side.
+
+    The answer is the mean of the members' log-probabilities (Hinton 2002, "Training
+    Products of Experts"), before their temperatures. The new folder takes data and
+    protocol from the first run, which has to have heard all that the others heard.
+
+    Args:
+      workdirs: work folders of finished runs with the same families, front-end and
+        network.
+      shares: weight of each run; they add up to 1.
+      target: the new work folder.
+
+    Raises:
+      UserError: the runs do not fit together, or the folder has a run already.
+    """
+    if len(workdirs) < 2 or len(workdirs) != len(shares):
+        raise UserError(
+            f"--workdirs: {len(workdirs)} work folders for {len(shares)} --shares; two "
+            "or more of each expected"
+        )
+    if workfolder.read_config(target) is not None:
+        raise UserError(f"--workdir={target}: has a run already; give another folder")
+    runs = [workfolder.load_run(workdir) for workdir in workdirs]
+    for other in runs[1:]:
+        _check_fit(runs[0], other)
+    settings = _settings(runs[0].settings, shares)
+    with workfolder.numeric_policy("float32"):
+        model = networks.build_model(settings, len(runs[0].labels))
+    for number, run in enumerate(runs):
+        _copy(run.model, model, networks.member_prefix(number))
+    with lock.only_one(target):
+        _write(runs, settings, model, target)
+
+
+def _settings(first: RunSettings, shares: Sequence[float]) -> RunSettings:
+    members = ",".join(f"{share:g}" for share in shares)
+    network = dataclasses.replace(first.network, members=members)
+    _ = network.member_shares
+    return dataclasses.replace(first, network=network)
+
+
+def _check_fit(first: TrainedRun, other: TrainedRun) -> None:
+    """Checks that two runs can stand side by side, and be measured as the first."""
+    for what, mine, its in (
+        ("families", first.labels, other.labels),
+        ("front-end", first.settings.frontend, other.settings.frontend),
+        (
+            "network",
+            dataclasses.replace(first.settings.network, dropout=0.0),
+            dataclasses.replace(other.settings.network, dropout=0.0),
+        ),
+    ):
+        if mine != its:
+            raise UserError(
+                f"{other.workdir}: its {what} are not those of {first.workdir} "
+                f"({its}; {mine} expected)"
+            )
+    if first.settings.network.members:
+        raise UserError(f"{first.workdir}: is made of several runs already")
+    heard, its = (run.settings.data for run in (first, other))
+    if not set(its.dataset_names) <= set(heard.dataset_names):
+        raise UserError(
+            f"{other.workdir}: heard data sets that {first.workdir} did not; name it "
+            "first"
+        )
+    divided = ("dataset", "protocol", "pool", "folds", "fold", "split_seed", "exclude")
+    for name in divided:
+        if getattr(heard, name) != getattr(its, name):
+            raise UserError(
+                f"{other.workdir}: divides its notes differently (--{name}="
+                f"{getattr(its, name)}; {getattr(heard, name)} expected)"
+            )
+    # NSynth's own splits keep their validation notes whatever --select says.
+    if heard.protocol != "official" and _holds_out(first) != _holds_out(other):
+        raise UserError(
+            f"{other.workdir}: one run trained on its validation notes and the other "
+            "did not; the same --select expected"
+        )
+
+
+def _holds_out(run: TrainedRun) -> bool:
+    return run.summary["data"]["hold_out_valid"]
+
+
+def _copy(source: keras.Model, target: keras.Model, prefix: str) -> None:
+    for layer in source.layers:
+        if layer.weights:
+            target.get_layer(prefix + layer.name).set_weights(layer.get_weights())
+
+
+def _write(
+    runs: Sequence[TrainedRun], settings: RunSettings, model: keras.Model, target: str
+) -> None:
+    members = [
+        {
+            "workdir": run.workdir.rsplit("/", maxsplit=1)[-1],
+            "settings": run.summary["data"]["settings"],
+            "selected": run.summary["selected"],
+            "train_seconds": run.summary.get("train_seconds"),
+        }
+        for run in runs
+    ]
+    seconds = sum(run.summary.get("train_seconds", 0.0) for run in runs)
+    summary: dict[str, Any] = {
+        "epochs": sum(run.summary.get("epochs", 0) for run in runs),
+        "train_seconds": round(seconds, 1),
+        "parameters": model.count_params(),
+        "members": members,
+    }
+    facts = {"epoch": summary["epochs"]}
+    folder = files.join(target, workfolder.BEST)
+    snapshots.save(tf.train.Checkpoint(model=model), folder, 1, facts, keep=1)
+    files.write_json(files.join(target, workfolder.SUMMARY), summary)
+    data = runs[0].summary["data"]
+    workfolder.write_config(target, settings, runs[0].labels, data)
+    logging.info(
+        "%s: %d networks side by side, %d parameters",
+        target,
+        len(runs),
+        summary["parameters"],
+    )
