@@ -67,6 +67,18 @@ def test_protocol_stands_beside_every_figure(run, records):
     assert "(official;" in evaluator.table(result)
 
 
+def test_the_threshold_that_keeps_95_percent_is_stored_and_printed(
+    run, records, tmp_path
+):
+    found, result = measured(run, records)
+    evaluator.write(str(tmp_path), result, found, records)
+    stored = json.loads((tmp_path / "metrics.json").read_text())
+    threshold = stored["min_probability_keeping_95"]
+    # Of 12 notes none may be lost: 11 are less than 95 %.
+    assert threshold == pytest.approx(found.probabilities.max(axis=1).min())
+    assert f"--min_probability={threshold:.4f}" in evaluator.table(result)
+
+
 def test_another_data_set_is_called_so(run, tmp_path):
     notes = {"test": [make_note("organ", 0, 60), make_note("flute", 0, 60)]}
     builder = write_dataset(tmp_path, notes, name="soundfont_notes", shards=1)
