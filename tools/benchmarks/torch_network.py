@@ -154,7 +154,7 @@ class TorchStep:
         loss = F.cross_entropy(self._forward(image), self._families)
         loss.backward()
         self._optimizer.step()
-        return float(loss)
+        return loss.item()
 
     def run(self) -> None:
         """One training step, finished when this returns."""
