@@ -4,7 +4,8 @@
 
 Writes a SavedModel (waveform in, families out; needs TensorFlow alone), TFLite files
 (`--tflite=float32,float16,int8`), the labels and `contract.json`, by default into the
-work folder's `export`.
+work folder's `export`. `--weights` adds the weights as they were trained, from which
+`train --init_from=DIR` goes on, on other classes too.
 """
 
 from absl import flags
@@ -21,6 +22,12 @@ def define_flags() -> None:
         ["float32"],
         "TFLite files to write beside the SavedModel: any of float32, float16, int8, "
         "comma-separated; empty: none. int8 reads notes of the training split.",
+    )
+    flags.DEFINE_bool(
+        "weights",
+        False,
+        "Write the trained weights too, so that others can train --init_from the "
+        "export.",
     )
     flags.DEFINE_string(
         "data_dir", "", "Folder of the prepared data sets for int8; default: the run's."
@@ -48,7 +55,9 @@ def main(arguments: list[str]) -> None:
     files.register_file_systems(workdir, out, data_dir)
     run = workfolder.load_run(workdir.rstrip("/"))
     notes = exporter.representative_notes(run, data_dir) if "int8" in kinds else []
-    exporter.export(run, out, tflite_kinds=kinds, notes=notes)
+    exporter.export(
+        run, out, tflite_kinds=kinds, notes=notes, weights=flags.FLAGS.weights
+    )
     print(f"exported to {out}")
 
 

@@ -1,6 +1,7 @@
 """Says which instrument family is in audio files.
 
-  python -m mic_tf.predict --model=runs/phase4 note.flac recordings/ 'takes/*.mp3'
+  python -m mic_tf.predict note.flac recordings/ 'takes/*.mp3'
+  python -m mic_tf.predict --model=runs/phase4 note.flac
 
 Files of any format, rate and length; folders are searched; `-` stands for a list of
 files on standard input. One line a file; a file that cannot be answered gets a line
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 
 from absl import flags
 
-from mic_tf import command
+from mic_tf import bundled, command
 from mic_tf.errors import UserError
 
 _FORMATS = ("table", "csv", "json", "audacity")
@@ -21,7 +22,9 @@ _FORMATS = ("table", "csv", "json", "audacity")
 
 def define_flags() -> None:
     flags.DEFINE_string(
-        "model", "", "Folder of an exported model, or its work folder; default: ours."
+        "model",
+        "",
+        "Folder of an exported model, or its work folder; default: the bundled one.",
     )
     flags.DEFINE_enum(
         "format",
@@ -65,7 +68,7 @@ def main(arguments: list[str]) -> int:
     if not arguments:
         raise UserError("no files; give audio files, folders or patterns")
     flag = flags.FLAGS
-    model = flag.model or _bundled_model()
+    model = flag.model or bundled.folder()
     if "://" not in model and not os.path.exists(model):
         raise UserError(f"{model}: no such file or folder; an exported model expected")
     _check_combination(flag)
@@ -115,15 +118,6 @@ def _with_standard_input(arguments: list[str]) -> Iterator[str]:
         for line in sys.stdin:
             if line.strip():
                 yield line.rstrip("\n")
-
-
-def _bundled_model() -> str:
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pretrained")
-    if not os.path.isdir(path):
-        raise UserError(
-            "--model: missing; give the folder of an exported model or of a run"
-        )
-    return path
 
 
 def cli() -> None:

@@ -331,7 +331,11 @@ class TrainSettings:
         choices=("best", "last"),
     )
     seed: int = setting(0, "Seed of everything random.", minimum=0, maximum=2**31 - 2)
-    init_from: str = setting("", "Start from the weights of this work folder.")
+    init_from: str = setting(
+        "",
+        "Start from the weights of this work folder or export (export --weights); "
+        "pretrained: the bundled model. Front-end and network are taken over.",
+    )
     deterministic: bool = setting(
         False, "Only ops whose results are the same every time (slower on GPU)."
     )
@@ -410,6 +414,14 @@ def from_flags(section: type[T], flag_values: flags.FlagValues = flags.FLAGS) ->
     """The values of a dataclass's flags."""
     names = [field.name for field in dataclasses.fields(section)]
     return section(**{name: flag_values[name].value for name in names})
+
+
+def given_in_flags(flag_values: flags.FlagValues = flags.FLAGS) -> set[str]:
+    """Names of the settings that the command line or its flag files name."""
+    names = {
+        field.name for cls in _sections().values() for field in dataclasses.fields(cls)
+    }
+    return {name for name in names if flag_values[name].present}
 
 
 def run_from_flags(flag_values: flags.FlagValues = flags.FLAGS) -> RunSettings:

@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     from mic_tf.datasets import catalogue
     from mic_tf.evaluation import evaluator
     from mic_tf.pipeline.batches import Records
-    from mic_tf.training import trainer, workfolder
+    from mic_tf.training import starting, trainer, workfolder
     from mic_tf.training.callbacks import Preempted
 
     files.register_file_systems(
@@ -54,6 +54,7 @@ def main(arguments: list[str]) -> int:
         for name in run.data.dataset_names
     )
     workdir = workdir.rstrip("/")
+    run = starting.take_over(run, workdir, settings.given_in_flags())
 
     def calibrate(records: Records) -> None:
         evaluator.calibrate(workfolder.load_run(workdir), records)

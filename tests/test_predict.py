@@ -2,12 +2,16 @@
 
 import csv
 import io
+import pathlib
+import shutil
 import subprocess
 import sys
 import time
 
 import numpy as np
 import soundfile
+
+import mic_tf
 
 
 def run(*arguments: str, listed: str = "") -> subprocess.CompletedProcess:
@@ -52,6 +56,22 @@ def test_mistakes_are_one_line_and_status_2(tmp_path):
     nowhere = str(tmp_path / "nowhere")
     message = f"error: {nowhere}: no such file or folder; an exported model expected"
     assert refused(f"--model={nowhere}", "a.wav") == message
+
+
+def test_without_a_model_the_bundled_one_is_asked(tiny_export, tmp_path, monkeypatch):
+    package = tmp_path / "mic_tf"
+    shutil.copytree(pathlib.Path(mic_tf.__file__).parent, package)
+    shutil.rmtree(package / "pretrained", ignore_errors=True)
+    monkeypatch.chdir(tmp_path)
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 20_000)
+    soundfile.write("a.wav", sound, 16_000)
+    message = refused("a.wav")
+    assert message.startswith("error: no model is bundled with this copy of mic_tf")
+    shutil.copytree(tiny_export, package / "pretrained")
+    finished = run("--format=csv", "a.wav")
+    assert finished.returncode == 0, finished.stderr
+    [row] = csv.DictReader(io.StringIO(finished.stdout))
+    assert row["file"] == "a.wav" and row["family"]
 
 
 def test_help_comes_at_once_and_imports_nothing_heavy():

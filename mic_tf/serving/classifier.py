@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mic_tf import bundled
 from mic_tf.audio import reading, waveforms
 from mic_tf.errors import UserError
 from mic_tf.serving import contract as contracts
@@ -87,18 +88,18 @@ class Classifier:
         self._infer = infer
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "Classifier":
+    def load(cls, path: str | os.PathLike | None = None) -> "Classifier":
         """Opens an exported model, after checking its contract and its ops.
 
         Args:
           path: folder of an export, the work folder that it is in, or the SavedModel
-            or TFLite file in it.
+            or TFLite file in it; None: the bundled model.
 
         Raises:
           UserError: there is no whole export, or one that this program refuses.
         """
-        path = os.fspath(path)
-        return cls(*models.open_model(path), models.fingerprint(path))
+        folder = bundled.folder() if path is None else os.fspath(path)
+        return cls(*models.open_model(folder), models.fingerprint(folder))
 
     def __call__(self, sound: Sound, sample_rate: float | None = None) -> Answer:
         """The answer for one sound.

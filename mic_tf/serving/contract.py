@@ -14,6 +14,7 @@ Version 1 is one JSON object:
 | `training` | what the run says of itself: data set, protocol, notes, validation |
 | `results` | one object for each evaluation: data set, split, protocol, n, figures |
 | `settings` | all settings of the run |
+| `weights` | folder of the trained weights for `train --init_from`; empty: none |
 
 It is written last, so a folder that has it has all of the model, and it is checked
 before a model is used: another version, rate or windowing is refused.
@@ -60,6 +61,7 @@ class Contract:
       training: what the run says of itself.
       results: measured figures, one object for each evaluation.
       settings: all settings of the run.
+      weights: folder of the trained weights beside the model; empty: there is none.
     """
 
     labels: tuple[str, ...]
@@ -69,6 +71,7 @@ class Contract:
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     results: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    weights: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The whole content of `contract.json`."""
@@ -83,6 +86,7 @@ class Contract:
             "training": self.training,
             "results": self.results,
             "settings": self.settings,
+            "weights": self.weights,
         }
 
     def _outputs(self) -> dict[str, Any]:
@@ -140,6 +144,7 @@ def _from_dict(content: Any) -> Contract:
         training=_section(content, "training", dict),
         results=_section(content, "results", list),
         settings=_section(content, "settings", dict),
+        weights=str(content.get("weights", "")),
     )
     _require(content, "outputs", contract.to_dict()["outputs"])
     return contract

@@ -17,7 +17,7 @@ from mic_tf.serving import tflite
 from mic_tf.serving.graph import serving_module
 from mic_tf.serving.models import SAVED_MODEL
 from mic_tf.taxonomy import NOTE_SAMPLES
-from mic_tf.training import training_data, workfolder
+from mic_tf.training import starting, training_data, workfolder
 
 LABELS = "labels.txt"
 
@@ -35,6 +35,7 @@ def export(
     *,
     tflite_kinds: Sequence[str] = (),
     notes: Sequence[np.ndarray] = (),
+    weights: bool = False,
 ) -> contracts.Contract:
     """Writes the SavedModel, TFLite files, the labels and the contract of a run.
 
@@ -47,6 +48,8 @@ def export(
       out: folder for the export; any file system of `tf.io.gfile`.
       tflite_kinds: which of `tflite.KINDS` to write; files of other kinds are removed.
       notes: float32 [64000] waveforms of the training split; only int8 needs them.
+      weights: whether to write the trained weights too, for `train --init_from`;
+        else those of an earlier export are removed.
 
     Returns:
       The contract that was written.
@@ -68,6 +71,8 @@ def export(
             content = tflite.convert(run, kind, notes)
             files.write_bytes(files.join(out, name), content)
             logging.info("%s: %.2f MB", name, len(content) / 1e6)
+    run = starting.portable(run)
+    _write_weights(run, files.join(out, starting.WEIGHTS), wanted=weights)
     contract = contracts.Contract(
         labels=tuple(run.labels),
         embedding_width=networks.embedding(run.model).shape[1],
@@ -76,9 +81,18 @@ def export(
         training=run.summary,
         results=_results(run.workdir),
         settings=settings.to_dict(run.settings),
+        weights=starting.WEIGHTS if weights else "",
     )
     files.write_json(files.join(out, contracts.FILE_NAME), contract.to_dict())
     return contract
+
+
+def _write_weights(run: workfolder.TrainedRun, folder: str, *, wanted: bool) -> None:
+    if wanted:
+        size = starting.write(run, folder)
+        logging.info("%s/: %.2f MB", starting.WEIGHTS, size / 1e6)
+    else:
+        starting.remove(folder)
 
 
 def _save(module: tf.Module, target: str) -> None:

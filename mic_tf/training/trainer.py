@@ -18,7 +18,7 @@ from mic_tf.model import frontend, networks
 from mic_tf.pipeline import batches, draws
 from mic_tf.pipeline.batches import Place, Records
 from mic_tf.settings import RunSettings
-from mic_tf.training import lock, training_data, workfolder
+from mic_tf.training import lock, starting, training_data, workfolder
 from mic_tf.training import strategy as strategies
 from mic_tf.training.callbacks import HistoryFile, Progress, Saver
 from mic_tf.training.strategy import Placement
@@ -94,7 +94,8 @@ def _train(
         )
         restored = saver.restore()
         if settings.train.init_from and not restored:
-            workfolder.start_from(trainee.classifier, settings.train.init_from)
+            origin = starting.find(settings.train.init_from)
+            starting.start(trainee.classifier, settings, labels, origin)
         if restored:
             logging.info(
                 "%s: going on after epoch %d, step %d of %d",

@@ -9,7 +9,6 @@ from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
-from absl import logging
 
 import mic_tf
 from mic_tf import files
@@ -159,10 +158,7 @@ def load_run(workdir: str) -> TrainedRun:
     best = snapshots.newest(files.join(workdir, BEST))
     if best is None:
         raise UserError(f"{workdir}: no finished epoch yet, so no weights in {BEST}/")
-    with numeric_policy("float32"):
-        model = networks.build_model(settings, len(labels))
-    status = tf.train.Checkpoint(model=model).read(best.prefix)
-    status.assert_existing_objects_matched().expect_partial()
+    model = restored_model(settings, labels, best)
     calibration = files.join(workdir, CALIBRATION)
     temperature = 1.0
     if files.exists(calibration):
@@ -170,6 +166,17 @@ def load_run(workdir: str) -> TrainedRun:
     return TrainedRun(
         workdir, settings, labels, model, temperature, _summary(workdir, config, best)
     )
+
+
+def restored_model(
+    settings: RunSettings, labels: tuple[str, ...], snapshot: snapshots.Snapshot
+) -> keras.Model:
+    """A network in float32 with the weights of a snapshot."""
+    with numeric_policy("float32"):
+        model = networks.build_model(settings, len(labels))
+    status = tf.train.Checkpoint(model=model).read(snapshot.prefix)
+    status.assert_existing_objects_matched().expect_partial()
+    return model
 
 
 def _summary(
@@ -194,39 +201,3 @@ def numeric_policy(name: str) -> Iterator[None]:
         yield
     finally:
         keras.mixed_precision.set_global_policy(previous)
-
-
-def start_from(model: keras.Model, source: str) -> None:
-    """Copies the weights of another run into a model, layer by layer.
-
-    Layers of the same name and shapes are copied; the others, such as the logits of
-    other families, keep their initial weights.
-
-    Args:
-      model: to be changed.
-      source: a work folder.
-
-    Raises:
-      UserError: nothing fits, or the source is no work folder.
-    """
-    other = load_run(source).model
-    known = {layer.name: layer for layer in other.layers if layer.weights}
-    copied, skipped = [], []
-    for layer in model.layers:
-        if not layer.weights:
-            continue
-        twin = known.get(layer.name)
-        shapes = [tuple(w.shape) for w in layer.weights]
-        if twin is not None and shapes == [tuple(w.shape) for w in twin.weights]:
-            layer.set_weights(twin.get_weights())
-            copied.append(layer.name)
-        else:
-            skipped.append(layer.name)
-    if not copied:
-        raise UserError(f"--init_from={source}: no layer fits this network")
-    logging.info(
-        "start from %s: %d layers copied, new: %s",
-        source,
-        len(copied),
-        ", ".join(skipped) or "none",
-    )

@@ -9,6 +9,7 @@ import soundfile
 import tensorflow as tf
 
 import mic_tf
+from mic_tf import bundled
 from mic_tf.audio import waveforms
 from mic_tf.errors import UserError
 from mic_tf.serving import models
@@ -47,6 +48,11 @@ def test_a_work_folder_and_a_saved_model_open_as_their_export(
 ):
     assert Classifier.load(str(tiny_workdir)).labels == FAMILIES
     assert Classifier.load(tiny_export / "saved_model").labels == FAMILIES
+
+
+def test_without_a_path_the_bundled_model_is_loaded(tiny_export, monkeypatch):
+    monkeypatch.setattr(bundled, "folder", lambda: str(tiny_export))
+    assert Classifier.load().labels == FAMILIES
 
 
 def test_an_answer_is_the_signatures_over_all_windows(classifier, tiny_export, folder):

@@ -140,6 +140,19 @@ def test_exporting_again_replaces_the_model_and_leaves_nothing_else(run, second_
     assert not [name for name in before if "tmp" in name]
 
 
+def test_weights_are_written_on_request_and_listed(run, tmp_path):
+    out = tmp_path / "out"
+    exporter.export(run, str(out), weights=True)
+    assert contracts.read(str(out)).weights == "weights"
+    names = {path.name.split(".")[0] for path in (out / "weights").iterdir()}
+    assert names == {"config", "state-000000001"}
+    stored = sum(path.stat().st_size for path in (out / "weights").glob("*.data-*"))
+    assert 4 * run.model.count_params() <= stored < 5 * run.model.count_params() + 9e3
+    exporter.export(run, str(out))
+    assert contracts.read(str(out)).weights == ""
+    assert not (out / "weights").exists()
+
+
 def test_a_failed_export_leaves_no_contract_that_vouches_for_it(
     run, second_export, monkeypatch
 ):

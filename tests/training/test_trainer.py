@@ -231,17 +231,6 @@ def test_impossible_settings_are_user_errors(
         trainer.train(changed(section, **values), str(tmp_path), small_dataset)
 
 
-def test_start_from_another_run_copies_its_weights(finished, small_dataset, tmp_path):
-    run = changed("train", init_from=str(finished), learning_rate=0.0, epochs=1)
-    trainer.train(run, str(tmp_path), small_dataset)
-    first = workfolder.load_run(str(finished)).model
-    second = workfolder.load_run(str(tmp_path)).model
-    name = "conv_0"
-    assert np.array_equal(
-        first.get_layer(name).get_weights(), second.get_layer(name).get_weights()
-    )
-
-
 def test_start_from_another_run_is_not_forgotten_when_the_first_start_failed(
     finished, small_dataset, tmp_path
 ):

@@ -1,0 +1,238 @@
+"""Weights of a finished run that another one starts from: `train --init_from`.
+
+They are in a work folder, or beside an exported model, in the folder `weights` that
+`export --weights` writes: the settings and labels as `config.json` and one snapshot of
+the network as it was trained, BatchNorm not folded, without the optimiser's state.
+"""
+
+import dataclasses
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from absl import logging
+
+from mic_tf import bundled, files
+from mic_tf import settings as run_settings
+from mic_tf.errors import UserError
+from mic_tf.settings import RunSettings
+from mic_tf.training import snapshots, workfolder
+from mic_tf.training.snapshots import Snapshot
+
+WEIGHTS = "weights"
+HEAD = "logits"
+
+_SECTIONS = ("frontend", "network")
+_FREE = ("dropout",)
+"""What may differ from the run that the weights are from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where weights come from.
+
+    Attributes:
+      source: the folder, as the person gave it.
+      settings: of the run that trained them.
+      labels: names of its families, in the order of the logits.
+      snapshot: the weights.
+    """
+
+    source: str
+    settings: RunSettings
+    labels: tuple[str, ...]
+    snapshot: Snapshot
+
+
+def write(run: workfolder.TrainedRun, folder: str) -> int:
+    """Writes a run's weights for others to start from.
+
+    Args:
+      run: the trained run; its settings should name no place of this machine.
+      folder: where to; what is there of an earlier export is replaced.
+
+    Returns:
+      The size in bytes.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    remove(folder)
+    checkpoint = tf.train.Checkpoint(model=run.model)
+    snapshots.save(checkpoint, folder, 1, run.summary.get("selected", {}), keep=1)
+    content = {
+        "settings": run_settings.to_dict(run.settings),
+        "labels": list(run.labels),
+        "data": run.summary["data"],
+        "versions": run.summary["versions"],
+    }
+    files.write_json(files.join(folder, workfolder.CONFIG), content)
+    names = tf.io.gfile.listdir(folder)
+    return sum(tf.io.gfile.stat(files.join(folder, name)).length for name in names)
+
+
+def remove(folder: str) -> None:
+    """Takes weights away that an earlier export wrote."""
+    if files.exists(folder):
+        tf.io.gfile.rmtree(folder)
+
+
+def find(source: str) -> Origin:
+    """The weights in a work folder, an export or the bundled model.
+
+    Args:
+      source: a work folder, a folder of `export --weights`, the `weights` in it, or
+        `pretrained`.
+
+    Raises:
+      UserError: there are none.
+    """
+    folder = bundled.folder() if source == bundled.NAME else source.rstrip("/")
+    inside = files.join(folder, WEIGHTS)
+    if files.exists(files.join(inside, workfolder.CONFIG)):
+        folder = inside
+    config = workfolder.read_config(folder)
+    if config is None:
+        exported = files.exists(files.join(folder, "contract.json"))
+        raise UserError(
+            f"--init_from={source}: an export without weights; export it again with "
+            "--weights"
+            if exported
+            else f"--init_from={source}: no {workfolder.CONFIG}, so no work folder, "
+            f"and no {WEIGHTS}/ of an export"
+        )
+    best = snapshots.newest(files.join(folder, workfolder.BEST))
+    snapshot = best or snapshots.newest(folder)
+    if snapshot is None:
+        raise UserError(f"--init_from={source}: no weights in it yet")
+    settings = workfolder.load_settings(folder)
+    return Origin(source, settings, tuple(config["labels"]), snapshot)
+
+
+def take_over(
+    settings: RunSettings, workdir: str, given: Collection[str]
+) -> RunSettings:
+    """The settings of a run, with front-end and network of the weights it starts from.
+
+    Args:
+      settings: as the flags say them.
+      workdir: of the run; one that has begun keeps what it took over then.
+      given: names of the settings that the person gave; these stay.
+
+    Returns:
+      The settings of the run; the same where it starts from nothing.
+
+    Raises:
+      UserError: there are no weights, or a setting that was given differs from theirs.
+    """
+    source = settings.train.init_from
+    if not source:
+        return settings
+    begun = workfolder.read_config(workdir)
+    if begun and begun["settings"]["train"]["init_from"] == source:
+        theirs = workfolder.load_settings(workdir)
+    else:
+        theirs = find(source).settings
+    parts, taken = {}, []
+    for section in _SECTIONS:
+        own, other = getattr(settings, section), getattr(theirs, section)
+        changes = {
+            field.name: getattr(other, field.name)
+            for field in dataclasses.fields(own)
+            if field.name not in given
+            and getattr(own, field.name) != getattr(other, field.name)
+        }
+        parts[section] = dataclasses.replace(own, **changes)
+        taken += [f"{name} {value}" for name, value in changes.items()]
+    if taken:
+        logging.info("taken over from %s: %s", source, ", ".join(taken))
+    settings = dataclasses.replace(settings, **parts)
+    _check_same_network(settings, theirs, source)
+    return settings
+
+
+def _check_same_network(
+    settings: RunSettings, theirs: RunSettings, source: str
+) -> None:
+    for section in _SECTIONS:
+        own, other = getattr(settings, section), getattr(theirs, section)
+        for field in dataclasses.fields(own):
+            name = field.name
+            asked, made = getattr(own, name), getattr(other, name)
+            if asked != made and name not in _FREE:
+                raise UserError(
+                    f"--{name}={asked}: the weights of --init_from={source} are of "
+                    f"{name} {made}; leave --{name} out"
+                )
+
+
+def start(
+    model: keras.Model, settings: RunSettings, labels: tuple[str, ...], origin: Origin
+) -> None:
+    """Copies the weights of another run into a model, layer by layer.
+
+    Of the logits only those of families that both know are copied; the others keep
+    their initial weights.
+
+    Args:
+      model: to be changed.
+      settings: that it was built with.
+      labels: names of its families.
+      origin: the weights.
+
+    Raises:
+      UserError: they are of another network or front-end.
+    """
+    _check_same_network(settings, origin.settings, origin.source)
+    other = workfolder.restored_model(origin.settings, origin.labels, origin.snapshot)
+    known = [name for name in labels if name in origin.labels]
+    copied = 0
+    for layer in model.layers:
+        weights = other.get_layer(layer.name).get_weights() if layer.weights else []
+        if layer.name == HEAD:
+            weights = _head(layer.get_weights(), weights, labels, origin.labels)
+        if weights:
+            layer.set_weights(weights)
+            copied += 1
+    new = [name for name in labels if name not in known]
+    logging.info(
+        "start from %s: %d layers; logits known: %s; new: %s",
+        origin.source,
+        copied,
+        ", ".join(known) or "none",
+        ", ".join(new) or "none",
+    )
+
+
+def _head(
+    fresh: list[np.ndarray],
+    trained: list[np.ndarray],
+    labels: tuple[str, ...],
+    trained_labels: tuple[str, ...],
+) -> list[np.ndarray]:
+    """Kernel [d, families] and bias [families] with what is known of the families."""
+    for place, name in enumerate(labels):
+        if name in trained_labels:
+            for own, other in zip(fresh, trained, strict=True):
+                own[..., place] = other[..., trained_labels.index(name)]
+    return fresh
+
+
+def portable(run: workfolder.TrainedRun) -> workfolder.TrainedRun:
+    """The same run, with settings that name no place of this machine."""
+
+    def last_part(path: str) -> str:
+        return path.rstrip("/").rsplit("/", maxsplit=1)[-1]
+
+    settings: Any = run.settings
+    data_dir = type(settings.data)().data_dir
+    settings = dataclasses.replace(
+        settings,
+        data=dataclasses.replace(settings.data, data_dir=data_dir),
+        train=dataclasses.replace(
+            settings.train, init_from=last_part(settings.train.init_from)
+        ),
+    )
+    return dataclasses.replace(run, settings=settings)
