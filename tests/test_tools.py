@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -206,6 +207,45 @@ def test_the_installed_package_has_its_commands_and_all_files(tmp_path):
     [metadata] = target.glob("mic_tf-*.dist-info/METADATA")
     assert 'tensorflow==2.21.0; python_version >= "3.13"' in metadata.read_text()
     assert not (target / "tests").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "--source: missing"),
+        ("--source=/nowhere", "--source=/nowhere: no such folder"),
+        ("--source=/tmp --soundfont=/a.sf2,/b.sf3", "/a.sf2: no such file"),
+        ("--sauce=/tmp", "--sauce=/tmp: --source, --folder, --soundfont or --out"),
+    ],
+)
+def test_mistakes_in_making_the_bundled_model_are_one_line(arguments, message):
+    finished = bash(f"bash {PROJECT}/tools/make_pretrained.sh {arguments}")
+    assert finished.returncode == 2
+    [line] = finished.stderr.splitlines()
+    assert message in line
+
+
+def test_the_bundled_model_is_made_of_the_notes_that_its_config_names():
+    config = (PROJECT / "mic_tf" / "configs" / "best.cfg").read_text()
+    script = (PROJECT / "tools" / "make_pretrained.sh").read_text()
+    said = " ".join(config.replace("#", " ").replace("\\", " ").split())
+    done = " ".join(script.replace("\\", " ").split())
+    [options] = re.findall(r"mic_tf.prepare (--dataset=\S+ .*?) --soundfont", said)
+    assert f"mic_tf.prepare {options}" in done
+    [fonts] = re.findall(r"--soundfont=(\S+)", said)
+    assert all(name in script for name in fonts.split(","))
+
+
+def test_notes_of_new_classes_share_no_pitch_between_splits():
+    path = PROJECT / "tools" / "write_new_classes.py"
+    new_classes = runpy.run_path(str(path))
+    counts = {"train": 16, "valid": 4, "test": 20}
+    for name, (_, low, high) in new_classes["PROGRAMS"].items():
+        planned = new_classes["plan"](name, low, high)
+        assert {split: len(set(notes)) for split, notes in planned.items()} == counts
+        pitches = [{pitch for pitch, _ in notes} for notes in planned.values()]
+        assert len(set.union(*pitches)) == sum(map(len, pitches))
+        assert low <= min(map(min, pitches)) and max(map(max, pitches)) <= high
 
 
 def test_figures_are_printed_beside_their_protocol(tmp_path):

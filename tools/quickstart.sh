@@ -7,6 +7,8 @@
 set -euo pipefail
 # shellcheck source=tools/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+# shellcheck source=tools/steps.sh
+source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 
 folder=$(mkdir -p "${1:-$project/quickstart}" && cd "${1:-$project/quickstart}" && pwd)
 folder=${folder#"$project"/}
@@ -18,36 +20,6 @@ examples=$folder/examples
 metrics=$run/eval/soundfont_notes-test/metrics.json
 contract=$run/export/contract.json
 answers=$folder/answers.txt
-report=()
-
-# Whether a file is there and no older than the others.
-is_current() {
-  local made=$1 source
-  [ -s "$made" ] || return 1
-  shift
-  for source in "$@"; do
-    [ ! "$source" -nt "$made" ] || return 1
-  done
-}
-
-# step NAME RESULT SOURCE... -- COMMAND...: runs the command unless RESULT is current.
-step() {
-  local name=$1 sources=() started=$SECONDS
-  shift
-  while [ "$1" != -- ]; do
-    sources+=("$1")
-    shift
-  done
-  shift
-  if is_current "${sources[@]}"; then
-    say "" "== $name: done before, reused"
-    report+=("$(printf '%-9s   reused' "$name")")
-    return
-  fi
-  say "" "== $name"
-  "$@"
-  report+=("$(printf '%-9s %6d s' "$name" $((SECONDS - started)))")
-}
 
 prepare() {
   "$python" -m mic_tf.prepare --dataset=soundfont_notes --data_dir="$data" \

@@ -1,0 +1,34 @@
+# shellcheck shell=bash
+# Steps that are run unless their result is there already, as `make` would; sourced
+# after environment.sh by the scripts beside this file. `report` has a line for each.
+
+report=()
+
+# Whether a file is there and no older than the others.
+is_current() {
+  local made=$1 source
+  [ -s "$made" ] || return 1
+  shift
+  for source in "$@"; do
+    [ ! "$source" -nt "$made" ] || return 1
+  done
+}
+
+# step NAME RESULT SOURCE... -- COMMAND...: runs the command unless RESULT is current.
+step() {
+  local name=$1 sources=() started=$SECONDS
+  shift
+  while [ "$1" != -- ]; do
+    sources+=("$1")
+    shift
+  done
+  shift
+  if is_current "${sources[@]}"; then
+    say "" "== $name: done before, reused"
+    report+=("$(printf '%-10s  reused' "$name")")
+    return
+  fi
+  say "" "== $name"
+  "$@"
+  report+=("$(printf '%-10s %6d s' "$name" $((SECONDS - started)))")
+}

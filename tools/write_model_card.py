@@ -1,0 +1,240 @@
+"""Writes the model card of an exported model from what its run measured.
+
+Usage:
+  python tools/write_model_card.py --workdir=runs/best --data_dir=data \
+      --model=mic_tf/pretrained
+
+Every figure comes from the run's metrics.json files, its contract or the prepared
+data; data whose licence is not known here is refused.
+"""
+
+import pathlib
+import sys
+from typing import Any
+
+from absl import flags
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from mic_tf import command
+from mic_tf.errors import UserError
+
+_WORKDIR = flags.DEFINE_string("workdir", "", "Work folder of the run.")
+_DATA_DIR = flags.DEFINE_string("data_dir", "", "Folder of the prepared data sets.")
+_MODEL = flags.DEFINE_string("model", "", "Folder of the export; the card goes there.")
+_LARGEST = flags.DEFINE_float(
+    "largest_mb", 10.0, "What the folder may have at most, in MB."
+)
+
+_NSYNTH = (
+    "NSynth (Engel et al. 2017, *Neural Audio Synthesis of Musical Notes with WaveNet "
+    "Autoencoders*)",
+    "CC BY 4.0",
+)
+_DATASETS = {"nsynth": _NSYNTH, "nsynth_jsonwav": _NSYNTH}
+_SOUNDFONTS = {
+    "FluidR3_GM": ("FluidR3_GM (Frank Wen)", "MIT"),
+    "MuseScore_General": (
+        "MuseScore_General (S. Christian Collins, after Frank Wen and Michael Cowgill)",
+        "MIT (parts in the public domain or CC0)",
+    ),
+}
+_HEADLINE = ("accuracy", "balanced_accuracy", "macro_f1")
+
+
+def main(arguments: list[str]) -> None:
+    """Writes MODEL_CARD.md and says where it is."""
+    if arguments or not (_WORKDIR.value and _DATA_DIR.value and _MODEL.value):
+        raise UserError("--workdir, --data_dir, --model: give all three, flags only")
+    from mic_tf import files
+    from mic_tf.serving import contract as contracts
+
+    contract = contracts.read(_MODEL.value)
+    folder = pathlib.Path(_WORKDIR.value, "eval")
+    paths = sorted(folder.glob("*/metrics.json"))
+    if not paths:
+        raise UserError(f"{folder}: no metrics.json; evaluate the run first")
+    results = [files.read_json(str(path)) for path in paths]
+    parts = [
+        _head(contract),
+        _data(contract, _DATA_DIR.value),
+        *(_result(result) for result in results),
+        _limits(contract, results),
+        _again(contract),
+    ]
+    card = pathlib.Path(_MODEL.value, "MODEL_CARD.md")
+    files.write_text(str(card), "\n\n".join(parts) + "\n")
+    size = sum(p.stat().st_size for p in card.parent.rglob("*") if p.is_file()) / 1e6
+    if size > _LARGEST.value:
+        raise UserError(f"{_MODEL.value}: {size:.1f} MB; {_LARGEST.value} at most")
+    print(f"{card}: {size:.1f} MB with the model")
+
+
+def _head(contract) -> str:
+    training = contract.training
+    versions = ", ".join(f"{name} {v}" for name, v in contract.versions.items())
+    input_is = contract.to_dict()["input"]
+    seconds = (
+        contract.to_dict()["windowing"]["window_samples"] / input_is["sample_rate"]
+    )
+    return "\n".join(
+        [
+            "# Model card",
+            "",
+            f"Says which of {len(contract.labels)} instrument families is the dominant "
+            f"one in a sound: {', '.join(contract.labels)}.",
+            "",
+            "| | |",
+            "| --- | --- |",
+            f"| network | {contract.settings['network']['model']} on a log-mel of "
+            f"{contract.settings['frontend']['n_mels']} bands, "
+            f"{training['parameters']:,} parameters |",
+            f"| input | mono, {input_is['sample_rate']:,} Hz; windows of "
+            f"{seconds:.0f} s, their probabilities averaged |",
+            f"| output | {len(contract.labels)} probabilities (temperature "
+            f"{contract.temperature:.3f}) and an embedding of "
+            f"{contract.embedding_width} values |",
+            f"| weights for fine-tuning | {contract.weights or 'none'} |",
+            f"| made with | {versions} |",
+            f"| training | {training['epochs']} epochs, "
+            f"{training['train_seconds'] / 60:.0f} minutes (last stage) |",
+        ]
+    )
+
+
+def _data(contract, data_dir: str) -> str:
+    data = contract.training["data"]
+    names = [data["dataset"], *data.get("extra_datasets", [])]
+    rows = [row for name in names for row in _sources(name, data_dir)]
+    counts = data["train_notes_per_family"]
+    listed = ", ".join(f"{name} {n:,}" for name, n in counts.items())
+    share = data["settings"]["extra_share"]
+    extra = f" {share:.0%} of the notes drawn are rendered ones." if names[1:] else ""
+    return "\n".join(
+        [
+            "## Training data",
+            "",
+            "| data set | source | licence |",
+            "| --- | --- | --- |",
+            *(f"| {name} | {source} | {licence} |" for name, source, licence in rows),
+            "",
+            f"{sum(counts.values()):,} training notes ({listed}).{extra} A model "
+            "trained on NSynth should name it, as this card does.",
+        ]
+    )
+
+
+def _sources(full_name: str, data_dir: str) -> list[tuple[str, str, str]]:
+    """Data set, source and licence of everything that a set was made from."""
+    from mic_tf import files
+
+    dataset = full_name.split("/")[0]
+    if dataset in _DATASETS:
+        return [(full_name, *_DATASETS[dataset])]
+    path = files.join(data_dir, full_name, "metadata.json")
+    names = files.read_json(path)["settings"].get("soundfonts", {})
+    found = []
+    for name in names:
+        known = [v for start, v in _SOUNDFONTS.items() if name.startswith(start)]
+        if not known:
+            raise UserError(
+                f"{full_name}: the licence of {name} is not known to allow it; "
+                f"{', '.join(_SOUNDFONTS)} are"
+            )
+        found.append((full_name, *known[0]))
+    if not found:
+        raise UserError(f"{full_name}: its licence is not known; leave it out")
+    return found
+
+
+def _result(result: dict[str, Any]) -> str:
+    from mic_tf.evaluation import leakage, robustness_report, sections
+
+    spread = result["intervals"]
+    lines = [
+        f"## Measured on {result['dataset']}, {result['split']}",
+        "",
+        f"Protocol {result['protocol']}: {result['protocol_words']}. {result['n']:,} "
+        f"notes, {spread['instruments']} instruments, "
+        f"{len(result['families_present'])} families.",
+        "",
+        "| figure | value | interval |",
+        "| --- | --- | --- |",
+    ]
+    lines += [
+        f"| {name.replace('_', ' ')} | {result[name]:.3f} | "
+        f"{sections.interval_words(spread[name])} |"
+        for name in _HEADLINE
+    ]
+    lines += [
+        f"| expected calibration error | {result['ece']:.3f} | |",
+        "",
+        f"Intervals: {spread['method']}.",
+    ]
+    if spread["single_instrument_families"]:
+        lines.append(sections.single_words(spread))
+    if "leakage" in result:
+        lines.append(f"{leakage.in_words(result['leakage']).capitalize()}.")
+    lines += ["", "| family | notes | recall | F1 |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {name} | {row['n']} | {row['recall']:.3f} | {row['f1']:.3f} |"
+        for name, row in result["per_family"].items()
+        if row["n"]
+    ]
+    if "effects" in result:
+        effects = result["effects"]
+        summary = robustness_report.words(effects)
+        lines += [
+            "",
+            f"The same notes after effects: {summary}.",
+            "",
+            "| effect | what it does | accuracy | loss, points |",
+            "| --- | --- | --- | --- |",
+        ]
+        lines += [
+            f"| {e['name']} | {e['words']} | {e['accuracy']:.3f} | {e['loss']:.1f} |"
+            for e in effects["rows"]
+        ]
+    return "\n".join(lines)
+
+
+def _limits(contract, results: list[dict[str, Any]]) -> str:
+    measured = {name for result in results for name in result["families_present"]}
+    unmeasured = [name for name in contract.labels if name not in measured]
+    lines = [
+        "## Limits",
+        "",
+        "- Single notes: of music it names the instrument that dominates a window.",
+        "- Every sound gets one of the families, also what is none of them.",
+        "- The recipe was chosen with the notes measured here in view and the "
+        "temperature was fitted on validation notes: expect a little less elsewhere.",
+        "- The rendered notes are of sampled instruments, not of played ones.",
+    ]
+    if unmeasured:
+        lines.append(f"- No note of {', '.join(unmeasured)} was in what is measured.")
+    weak = [
+        f"{name} ({result['per_family'][name]['recall']:.2f} on {result['dataset']})"
+        for result in results
+        for name in result["families_present"]
+        if result["per_family"][name]["recall"] < 0.8
+    ]
+    if weak:
+        lines.append(f"- Recall below 0.8: {', '.join(weak)}.")
+    return "\n".join(lines)
+
+
+def _again(contract) -> str:
+    seed = contract.settings["train"]["seed"]
+    return "\n".join(
+        [
+            "## Made again",
+            "",
+            f"With seed {seed}; `--source` has the publisher's archives:",
+            "",
+            "    bash tools/make_pretrained.sh --source=FOLDER_WITH_NSYNTH_ARCHIVES",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)
