@@ -23,6 +23,7 @@ from mic_tf.training.snapshots import Snapshot
 
 WEIGHTS = "weights"
 HEAD = "logits"
+"""How the names of layers end whose outputs are families."""
 
 _SECTIONS = ("frontend", "network")
 _FREE = ("dropout",)
@@ -191,7 +192,7 @@ def start(
     copied = 0
     for layer in model.layers:
         weights = other.get_layer(layer.name).get_weights() if layer.weights else []
-        if layer.name == HEAD:
+        if layer.name.endswith(HEAD):
             weights = _head(layer.get_weights(), weights, labels, origin.labels)
         if weights:
             layer.set_weights(weights)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from mic_tf.errors import UserError
 from mic_tf.evaluation import evaluator
+from mic_tf.model import networks
 from mic_tf.pipeline import batches
 from mic_tf.serving import exporter, models
 from mic_tf.settings import (
@@ -18,7 +19,7 @@ from mic_tf.settings import (
     RunSettings,
     TrainSettings,
 )
-from mic_tf.training import combining, trainer, workfolder
+from mic_tf.training import combining, starting, trainer, workfolder
 
 SMALL = RunSettings(
     data=DataSettings(dataset="nsynth_jsonwav", balance="none"),
@@ -69,6 +70,20 @@ def test_two_runs_become_one_that_is_evaluated_and_exported(
         expected = tf.nn.softmax(mean / run.temperature)
         np.testing.assert_allclose(probabilities, expected, atol=1e-3)
         assert embedding.shape == (3, 32)
+
+
+def test_families_that_both_know_start_from_the_logits_of_every_member(pair, tmp_path):
+    target = str(tmp_path / "both")
+    combining.combine(pair, [0.5, 0.5], target)
+    origin = starting.find(target)
+    labels = (origin.labels[3], "gong")
+    model = networks.build_model(origin.settings, len(labels))
+    starting.start(model, origin.settings, labels, origin)
+    for number, workdir in enumerate(pair):
+        name = networks.member_prefix(number) + "logits"
+        kernel, _ = workfolder.load_run(workdir).model.get_layer("logits").get_weights()
+        started, _ = model.get_layer(name).get_weights()
+        assert np.array_equal(started[:, 0], kernel[:, 3])
 
 
 @pytest.mark.parametrize(
