@@ -90,7 +90,8 @@ def _train(
             checkpoint_every=settings.train.checkpoint_every,
             select=settings.train.select,
             early_stopping=settings.train.early_stopping,
-            placement=placement,
+            is_chief=placement.is_chief,
+            workers=placement.workers,
         )
         restored = saver.restore()
         if settings.train.init_from and not restored:
