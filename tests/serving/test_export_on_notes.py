@@ -1,7 +1,7 @@
-"""TFLite files of a model that was trained on real notes, on notes that it never heard.
+"""The export of a model that was trained on real notes, on notes that it never heard.
 
-The aims are the project's: as the SavedModel in 99.5 % of the notes (float) and in 97 %
-(int8).
+The aims for TFLite are the project's: as the SavedModel in 99.5 % of the notes (float)
+and in 97 % (int8). A note that begins a millisecond later keeps its family in 95 %.
 """
 
 import io
@@ -95,3 +95,14 @@ def test_tflite_gives_the_family_of_the_saved_model(
     found = probabilities(export / tflite.FILE_NAMES[kind], unheard[0])
     same = found.argmax(axis=1) == of_the_saved_model.argmax(axis=1)
     assert same.mean() >= share
+
+
+def test_a_note_that_begins_a_millisecond_later_keeps_its_family(
+    export, unheard, of_the_saved_model
+):
+    later = np.zeros_like(unheard[0])
+    later[:, 16:] = unheard[0][:, :-16]
+    found = probabilities(export, later)
+    same = found.argmax(axis=1) == of_the_saved_model.argmax(axis=1)
+    assert same.mean() >= 0.95
+    assert np.abs(found - of_the_saved_model).max() > 1e-4
