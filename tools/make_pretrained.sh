@@ -38,11 +38,15 @@ done
 data=$folder/data
 nsynth=$data/nsynth_jsonwav/1.0.0/dataset_info.json
 rendered=$data/soundfont_notes/mit/1.0.0/dataset_info.json
-first_config=mic_tf/configs/best.cfg
-second_config=mic_tf/configs/best2.cfg
-first=$folder/stage1
-second=$folder/stage2
-metrics=$second/eval/nsynth_jsonwav-valid/metrics.json
+bank=$data/soundfont_notes/timgm/1.0.0/dataset_info.json
+configs=mic_tf/configs
+many=$folder/many
+late=$folder/many_late
+nsynth_only=$folder/nsynth
+best=$folder/best
+shares=0.6,0.4
+metrics=$best/eval/nsynth_jsonwav-valid/metrics.json
+bank_metrics=$best/eval/soundfont_notes_timgm-train/metrics.json
 
 prepare_nsynth() {
   "$python" -m mic_tf.prepare --dataset=nsynth_jsonwav --source="$source_folder" \
@@ -54,44 +58,63 @@ prepare_soundfonts() {
     --max_notes=11000 --soundfont="$soundfonts" --data_dir="$data"
 }
 
-train_first() {
-  "$python" -m mic_tf.train --flagfile="$first_config" --data_dir="$data" \
-    --workdir="$first"
+# TimGM6mb, a bank that is not trained on, as a test.
+prepare_bank() {
+  "$python" -m mic_tf.prepare --dataset=soundfont_notes/timgm --uniform \
+    --max_notes=2000 --data_dir="$data"
 }
 
-train_second() {
-  "$python" -m mic_tf.train --flagfile="$second_config" --data_dir="$data" \
-    --init_from="$first" --workdir="$second"
+# train CONFIG WORKDIR FLAGS...
+train() {
+  "$python" -m mic_tf.train --flagfile="$configs/$1.cfg" --data_dir="$data" \
+    --workdir="$2" "${@:3}"
+}
+
+combine() {
+  rm -rf "$best"
+  "$python" -m mic_tf.combine --workdirs="$late,$nsynth_only" --shares="$shares" \
+    --data_dir="$data" --workdir="$best"
 }
 
 evaluate() {
-  "$python" -m mic_tf.evaluate --workdir="$second" --data_dir="$data" --split=valid \
+  "$python" -m mic_tf.evaluate --workdir="$best" --data_dir="$data" --split=valid \
     --effects
 }
 
+evaluate_bank() {
+  "$python" -m mic_tf.evaluate --workdir="$best" --data_dir="$data" \
+    --dataset=soundfont_notes/timgm --split=train
+}
+
 export_model() {
-  "$python" -m mic_tf.export --workdir="$second" --out="$out" --weights --tflite=
+  "$python" -m mic_tf.export --workdir="$best" --out="$out" --weights --tflite=
 }
 
 write_card() {
-  "$python" tools/write_model_card.py --workdir="$second" --data_dir="$data" \
+  "$python" tools/write_model_card.py --workdir="$best" --data_dir="$data" \
     --model="$out"
 }
 
 use_environment dev
 cd "$project"
-[ -f "$second_config" ] || fail "$second_config: no such file; it is the second stage"
 step nsynth "$nsynth" -- prepare_nsynth
 step soundfonts "$rendered" -- prepare_soundfonts
-step "stage 1" "$first/calibration.json" "$first_config" "$nsynth" "$rendered" -- \
-  train_first
-step "stage 2" "$second/calibration.json" "$second_config" "$first/calibration.json" -- \
-  train_second
-step evaluate "$metrics" "$second/calibration.json" -- evaluate
-step export "$out/contract.json" "$metrics" -- export_model
+step bank "$bank" -- prepare_bank
+step many "$many/calibration.json" "$configs/best.cfg" "$nsynth" "$rendered" -- \
+  train best "$many"
+step late "$late/calibration.json" "$configs/best_late.cfg" "$many/calibration.json" \
+  -- train best_late "$late" --init_from="$many"
+step nsynth-net "$nsynth_only/calibration.json" "$configs/best_nsynth.cfg" "$nsynth" \
+  -- train best_nsynth "$nsynth_only"
+step combine "$best/calibration.json" "$late/calibration.json" \
+  "$nsynth_only/calibration.json" -- combine
+step evaluate "$metrics" "$best/calibration.json" -- evaluate
+step bank-test "$bank_metrics" "$best/calibration.json" "$bank" -- evaluate_bank
+step export "$out/contract.json" "$metrics" "$bank_metrics" -- export_model
 step card "$out/MODEL_CARD.md" "$out/contract.json" "$metrics" \
   tools/write_model_card.py -- write_card
 say "" "== result"
 "$python" tools/print_figures.py "$metrics"
+"$python" tools/print_figures.py "$bank_metrics"
 printf '%s\n' "" "${report[@]}"
 say "" "model     $out" "card      $out/MODEL_CARD.md"

@@ -72,6 +72,8 @@ def main(arguments: list[str]) -> None:
 
 def _head(contract) -> str:
     training = contract.training
+    members = len(training.get("members", [None]))
+    several = f"{members} side by side, " if members > 1 else ""
     versions = ", ".join(f"{name} {v}" for name, v in contract.versions.items())
     input_is = contract.to_dict()["input"]
     seconds = (
@@ -86,8 +88,8 @@ def _head(contract) -> str:
             "",
             "| | |",
             "| --- | --- |",
-            f"| network | {contract.settings['network']['model']} on a log-mel of "
-            f"{contract.settings['frontend']['n_mels']} bands, "
+            f"| network | {contract.settings['network']['model']}, {several}on a "
+            f"log-mel of {contract.settings['frontend']['n_mels']} bands, "
             f"{training['parameters']:,} parameters |",
             f"| input | mono, {input_is['sample_rate']:,} Hz; windows of "
             f"{seconds:.0f} s, their probabilities averaged |",
@@ -97,7 +99,7 @@ def _head(contract) -> str:
             f"| weights for fine-tuning | {contract.weights or 'none'} |",
             f"| made with | {versions} |",
             f"| training | {training['epochs']} epochs, "
-            f"{training['train_seconds'] / 60:.0f} minutes (last stage) |",
+            f"{training['train_seconds'] / 60:.0f} minutes (last stages) |",
         ]
     )
 
