@@ -79,3 +79,16 @@ def test_command_prints_the_table_and_writes_the_page(workdir):
     assert len({len(line) for line in lines}) == 1
     outline = Outline(page.read_text())
     assert len(outline.all("tr")) == 3
+
+
+def test_pooling_without_a_place_for_it_is_one_line(workdir):
+    done = subprocess.run(
+        [sys.executable, "-m", "mic_tf.report", "--pool", f"--workdirs={workdir}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        "error: --pool: needs --out, the folder for the result"
+    )

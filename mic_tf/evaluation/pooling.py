@@ -1,0 +1,257 @@
+"""Folds of the instrument protocol as one measurement: every note tested once.
+
+Each run of a cross-validation was tested on the instruments of its own fold. Together
+their answers are those of one recipe to every note, by models that never heard the
+note's instrument; figures and intervals over all of them are what the recipe is worth.
+"""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mic_tf import files
+from mic_tf import settings as run_settings
+from mic_tf.errors import UserError
+from mic_tf.evaluation import evaluator, report, sections
+from mic_tf.evaluation.evaluator import Answers
+from mic_tf.evaluation.markup import element, page, section, table
+from mic_tf.pipeline.batches import Records
+from mic_tf.pipeline.index import NoteIndex
+from mic_tf.settings import RunSettings
+from mic_tf.training import workfolder
+
+_SPLIT = "test"
+_MAY_DIFFER = ("fold", "init_from")
+_FIGURES = ("n", "accuracy", "balanced_accuracy", "macro_f1")
+_COLUMNS = ("id", "instrument", "source", "pitch", "velocity", "truth")
+
+
+@dataclasses.dataclass(frozen=True)
+class Fold:
+    """One run of a cross-validation and its answers to its own fold.
+
+    Attributes:
+      workdir: its work folder.
+      settings: of the run.
+      config: its `config.json`.
+      result: its `metrics.json`.
+      rows: of its `predictions.csv`.
+    """
+
+    workdir: str
+    settings: RunSettings
+    config: dict[str, Any]
+    result: dict[str, Any]
+    rows: list[dict[str, str]]
+
+    @property
+    def number(self) -> int:
+        return self.settings.data.fold
+
+
+@dataclasses.dataclass(frozen=True)
+class Pooled:
+    """The answers of all folds together.
+
+    Attributes:
+      result: what `metrics.json` says of them.
+      found: the answers, in the order of `records`.
+      records: labels of the notes; no audio.
+    """
+
+    result: dict[str, Any]
+    found: Answers
+    records: Records
+
+
+def pool(workdirs: Sequence[str]) -> Pooled:
+    """The test answers of several folds as one.
+
+    Args:
+      workdirs: work folders of one recipe, one for each fold, evaluated on `test`.
+
+    Raises:
+      UserError: a folder is no evaluated run of the instrument protocol, the settings
+        or the data differ in more than the fold, or notes were tested twice.
+    """
+    folds = sorted((_read(workdir) for workdir in workdirs), key=lambda f: f.number)
+    _check_same_recipe(folds)
+    _check_tested_once(folds)
+    labels = tuple(folds[0].config["labels"])
+    rows = [row for fold in folds for row in fold.rows]
+    records = Records(_index_of(rows, labels), (), audio_is_float=False)
+    found = Answers(
+        np.arange(len(rows)),
+        records.index.family.astype(np.int64),
+        np.array([[float(row[name]) for name in labels] for row in rows]),
+    )
+    subject = evaluator.Subject(
+        name=", ".join(fold.workdir for fold in folds),
+        labels=labels,
+        probabilities=lambda waveform: waveform,
+        trained_on=folds[0].config["data"],
+    )
+    result = evaluator.figures(
+        found,
+        subject,
+        dataset=folds[0].result["dataset"],
+        split=_SPLIT,
+        protocol="instrument",
+        protocol_words=f"{folds[0].result['protocol_words']}; {_which(folds)}",
+    )
+    result |= report.details(found, records, labels)
+    result |= _leakage(folds)
+    result["folds"] = [
+        {"workdir": fold.workdir, "fold": fold.number}
+        | {name: fold.result[name] for name in _FIGURES}
+        for fold in folds
+    ]
+    result["remarks"] = sections.remarks(result)
+    return Pooled(result, found, records)
+
+
+def write(folder: str, pooled: Pooled) -> None:
+    """Writes `metrics.json`, `predictions.csv`, `confusion.png` and `report.html`."""
+    result = pooled.result
+    evaluator.write(folder, result, pooled.found, pooled.records)
+    rows = [
+        (f["workdir"], f["fold"], f["n"], *(f"{f[name]:.3f}" for name in _FIGURES[1:]))
+        for f in result["folds"]
+    ]
+    headers = ("run", "fold", "notes", "accuracy", "balanced accuracy", "macro-F1")
+    parts = [
+        sections.headline(result),
+        section("Folds", "folds", table("Each fold for itself", headers, rows)),
+        sections.confusion(result),
+        sections.families(result),
+        sections.parts(result),
+        sections.calibration(result),
+    ]
+    title = f"{len(rows)} folds of {result['dataset']}"
+    head = element(
+        "header",
+        element("h1", title),
+        element("p", f"{result['n']:,} notes", class_="quiet"),
+    )
+    text = page(title, head, element("main", *parts, id="main"))
+    files.write_text(files.join(folder, report.FILE_NAME), text)
+
+
+def _read(workdir: str) -> Fold:
+    settings = workfolder.load_settings(workdir)
+    config = workfolder.read_config(workdir)
+    if settings.data.protocol != "instrument":
+        raise UserError(
+            f"{workdir}: of the {settings.data.protocol} protocol; folds of the "
+            "instrument protocol expected"
+        )
+    name = evaluator.folder_name(config["data"]["dataset"], _SPLIT)
+    folder = files.join(workdir, workfolder.EVALUATION, name)
+    predictions = files.join(folder, "predictions.csv")
+    if not files.exists(predictions):
+        raise UserError(
+            f"{workdir}: its fold was not tested yet; python -m mic_tf.evaluate "
+            f"--workdir={workdir} --split={_SPLIT}"
+        )
+    rows = list(csv.DictReader(io.StringIO(files.read_text(predictions))))
+    missing = {*_COLUMNS, *config["labels"]} - set(rows[0] if rows else ())
+    if missing:
+        raise UserError(f"{predictions}: no column {min(missing)}; evaluate it again")
+    result = files.read_json(files.join(folder, "metrics.json"))
+    if result["n"] != len(rows):
+        raise UserError(f"{predictions}: {len(rows)} notes, {result['n']} expected")
+    return Fold(workdir, settings, config, result, rows)
+
+
+def _check_same_recipe(folds: Sequence[Fold]) -> None:
+    first = folds[0]
+    for fold in folds[1:]:
+        different = [
+            line
+            for line in run_settings.differences(first.settings, fold.settings)
+            if line.split(":")[0] not in _MAY_DIFFER
+        ]
+        for key in ("dataset", "extra_datasets"):
+            before, after = (f.config["data"].get(key) for f in (first, fold))
+            if before != after:
+                different.append(f"{key}: {before} -> {after}")
+        if first.config["labels"] != fold.config["labels"]:
+            different.append("other families")
+        if different:
+            raise UserError(
+                f"{first.workdir}, {fold.workdir}: not of one recipe "
+                f"({'; '.join(different)})"
+            )
+
+
+def _check_tested_once(folds: Sequence[Fold]) -> None:
+    """Refuses a fold given twice, and a note or an instrument in two folds."""
+    for key in ("id", "instrument"):
+        tested: dict[str, Fold] = {}
+        for fold in folds:
+            for name in sorted({row[key] for row in fold.rows}):
+                other = tested.setdefault(name, fold)
+                if other is not fold:
+                    raise UserError(
+                        f"{other.workdir} and {fold.workdir}: both were tested on "
+                        f"{key} {name}; one run for each fold expected"
+                    )
+
+
+def _which(folds: Sequence[Fold]) -> str:
+    numbers = ", ".join(str(fold.number) for fold in folds)
+    of = folds[0].settings.data.folds
+    if len(folds) == of:
+        return f"all {of} folds pooled, each note tested once"
+    return f"folds {numbers} of {of} pooled: not all notes were tested"
+
+
+def _leakage(folds: Sequence[Fold]) -> dict[str, Any]:
+    """What the folds heard of their tests; nothing unless each of them says it."""
+    if not all("leakage" in fold.result for fold in folds):
+        return {}
+    parts = [fold.result["leakage"] for fold in folds]
+    notes = np.array([fold.result["n"] for fold in folds])
+
+    def mean(name: str) -> float:
+        return float(np.average([part[name] for part in parts], weights=notes))
+
+    pooled = {
+        **parts[0],
+        "instrument_share": mean("instrument_share"),
+        "twin_share": mean("twin_share"),
+        "twins": [pair for part in parts for pair in part["twins"]],
+        "instruments": sorted({name for part in parts for name in part["instruments"]}),
+    }
+    for name in ("tested_heard", "train_heard", "train_notes"):
+        pooled[name] = sum(part[name] for part in parts)
+    return {"leakage": pooled}
+
+
+def _index_of(rows: Sequence[dict[str, str]], labels: tuple[str, ...]) -> NoteIndex:
+    """The labels of predictions as an index, of no record files."""
+    instruments = sorted({row["instrument"] for row in rows})
+    sources = sorted({row["source"] for row in rows})
+    places = {name: i for i, name in enumerate(instruments)}
+    nothing = np.zeros(0, np.int64)
+    return NoteIndex(
+        families=labels,
+        instruments=tuple(instruments),
+        sources=tuple(sources),
+        split_names=(_SPLIT,),
+        file_names=(),
+        file_sizes=nothing,
+        file_notes=nothing,
+        file_split=nothing.astype(np.int8),
+        file_lost=nothing,
+        ids=np.array([row["id"] for row in rows]),
+        family=np.array([labels.index(row["truth"]) for row in rows], np.int16),
+        instrument=np.array([places[row["instrument"]] for row in rows], np.int32),
+        source=np.array([sources.index(row["source"]) for row in rows], np.int8),
+        pitch=np.array([int(row["pitch"]) for row in rows], np.int16),
+        velocity=np.array([int(row["velocity"]) for row in rows], np.int16),
+    )

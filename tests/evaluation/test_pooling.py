@@ -1,0 +1,144 @@
+"""Folds pooled: every note tested once, by one recipe, or a refusal."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from mic_tf.errors import UserError
+from mic_tf.evaluation import bootstrap, evaluator, metrics, pooling, report
+from mic_tf.pipeline.batches import Records
+from mic_tf.settings import DataSettings, RunSettings, TrainSettings
+from mic_tf.training import workfolder
+from tests.evaluation.test_report import Outline
+
+LABELS = ("bass", "flute", "organ")
+NOTES_A_FOLD = 12
+
+
+def fold_rows(fold: int) -> list[dict[str, str]]:
+    """Twelve notes of two instruments of each family, none in another fold."""
+    return [
+        {
+            "id": f"{LABELS[i % 3]}_acoustic_{2 * fold + i % 2:03d}-{40 + i}",
+            "instrument": f"{LABELS[i % 3]}_acoustic_{2 * fold + i % 2:03d}",
+            "source": "acoustic",
+            "pitch": str(40 + i),
+            "velocity": "100",
+            "truth": LABELS[i % 3],
+        }
+        for i in range(NOTES_A_FOLD)
+    ]
+
+
+def write_fold(
+    folder, fold: int, *, settings=None, rows=None, dataset="nsynth_jsonwav/1.0.0"
+) -> str:
+    """A work folder with the answers of one fold."""
+    workdir = str(folder / f"fold{fold}")
+    run = settings or RunSettings(data=DataSettings(protocol="instrument", folds=2))
+    run = dataclasses.replace(run, data=dataclasses.replace(run.data, fold=fold))
+    data = {"dataset": dataset, "extra_datasets": [], "notes": {}}
+    workfolder.write_config(workdir, run, LABELS, data)
+    rows = fold_rows(fold) if rows is None else rows
+    index = pooling._index_of(rows, LABELS)
+    random = np.random.default_rng(fold)
+    probabilities = random.dirichlet(np.ones(3), len(rows))
+    truth = index.family.astype(np.int64)
+    found = evaluator.Answers(np.arange(len(rows)), truth, probabilities)
+    records = Records(index, (), audio_is_float=False)
+    result = {
+        "dataset": dataset,
+        "split": "test",
+        "protocol": "instrument",
+        "protocol_words": "instrument split",
+        **metrics.summary(probabilities, truth, LABELS),
+    }
+    result |= report.details(found, records, LABELS)
+    name = evaluator.folder_name(dataset, "test")
+    evaluator.write(f"{workdir}/eval/{name}", result, found, records)
+    return workdir
+
+
+def test_pooled_figures_are_those_of_all_answers(tmp_path):
+    workdirs = [write_fold(tmp_path, fold) for fold in (1, 0)]
+    pooled = pooling.pool(workdirs)
+    answers = np.concatenate(
+        [np.random.default_rng(f).dirichlet(np.ones(3), NOTES_A_FOLD) for f in (0, 1)]
+    ).round(6)
+    truth = np.tile(np.arange(NOTES_A_FOLD) % 3, 2)
+    expected = metrics.summary(answers, truth, LABELS)
+    for name in ("n", "accuracy", "balanced_accuracy", "macro_f1", "confusion"):
+        assert pooled.result[name] == expected[name]
+    instrument = np.array([n % 3 + 3 * (n % 2) for n in range(12)])
+    instrument = np.concatenate([instrument, 10 + instrument])
+    intervals = bootstrap.intervals(truth, answers.argmax(1), instrument, LABELS)
+    assert intervals["instruments"] == pooled.result["intervals"]["instruments"] == 12
+    low, high = pooled.result["intervals"]["accuracy"]
+    assert low < pooled.result["accuracy"] < high
+    assert [fold["fold"] for fold in pooled.result["folds"]] == [0, 1]
+    assert "all 2 folds pooled, each note tested once" in evaluator.table(pooled.result)
+
+
+def test_files_are_written_and_agree(tmp_path):
+    pooled = pooling.pool([write_fold(tmp_path, fold) for fold in (0, 1)])
+    out = tmp_path / "pooled"
+    pooling.write(str(out), pooled)
+    stored = json.loads((out / "metrics.json").read_text())
+    assert stored["n"] == 2 * NOTES_A_FOLD
+    assert len((out / "predictions.csv").read_text().splitlines()) == 25
+    text = (out / "report.html").read_text()
+    assert f"{stored['accuracy']:.3f}" in text
+    assert {"folds", "confusion", "calibration"} <= {
+        heading["id"] for heading in Outline(text).all("h2")
+    }
+
+
+def test_a_part_of_the_folds_is_called_so(tmp_path):
+    pooled = pooling.pool([write_fold(tmp_path, 1)])
+    words = "folds 1 of 2 pooled: not all notes were tested"
+    assert words in pooled.result["protocol_words"]
+
+
+def recipe(**data) -> RunSettings:
+    values = {"protocol": "instrument", "folds": 2, **data}
+    return RunSettings(data=DataSettings(**values))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"settings": recipe(balance="none")}, 'balance: "rejection" -> "none"'),
+        ({"settings": recipe(split_seed=3)}, "split_seed: 0 -> 3"),
+        ({"dataset": "soundfont_notes/1.0.0"}, "dataset: nsynth_jsonwav/1.0.0 ->"),
+        ({"rows": fold_rows(0)}, "both were tested on id bass_acoustic_000-40"),
+        (
+            {"rows": [{**row, "id": f"{row['id']}-b"} for row in fold_rows(0)]},
+            "both were tested on instrument bass_acoustic_000",
+        ),
+        ({"settings": recipe(protocol="random")}, "of the random protocol"),
+    ],
+)
+def test_runs_that_are_no_folds_of_one_recipe_are_refused(tmp_path, other, message):
+    workdirs = [write_fold(tmp_path, 0), write_fold(tmp_path, 1, **other)]
+    with pytest.raises(UserError, match=message):
+        pooling.pool(workdirs)
+
+
+def test_each_fold_may_start_from_weights_of_its_own(tmp_path):
+    workdirs = []
+    for fold in (0, 1):
+        run = recipe()
+        train = TrainSettings(init_from=f"stage1/{fold}")
+        run = dataclasses.replace(run, train=train)
+        workdirs.append(write_fold(tmp_path, fold, settings=run))
+    assert pooling.pool(workdirs).result["n"] == 2 * NOTES_A_FOLD
+
+
+def test_a_fold_that_was_not_tested_says_how(tmp_path):
+    run = RunSettings(data=DataSettings(protocol="instrument"))
+    data = {"dataset": "nsynth_jsonwav/1.0.0"}
+    workfolder.write_config(str(tmp_path / "new"), run, LABELS, data)
+    with pytest.raises(UserError, match="evaluate --workdir=.*new --split=test"):
+        pooling.pool([str(tmp_path / "new")])
