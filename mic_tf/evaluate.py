@@ -62,19 +62,11 @@ def main(arguments: list[str]) -> int:
 
     from mic_tf import files
     from mic_tf.datasets import catalogue
-    from mic_tf.evaluation import (
-        effects,
-        evaluator,
-        heard,
-        report,
-        robustness_report,
-        sections,
-    )
+    from mic_tf.evaluation import evaluator, heard, report, sections
     from mic_tf.pipeline import batches
     from mic_tf.training import callbacks
 
-    if flag.effects:
-        effects.library()
+    _check_effects(flag)
     files.register_file_systems(
         flag.workdir, flag.model, flag.data_dir, flag.out, flag.compare
     )
@@ -109,8 +101,7 @@ def main(arguments: list[str]) -> int:
     history = callbacks.read_history(flag.workdir) if flag.workdir else []
     report.write(folder, result, found, records, subject, training, history)
     print(evaluator.table(result))
-    if flag.effects:
-        print("", *robustness_report.lines(result["effects"]), sep="\n")
+    _print_effects(result)
     logging.info("written to %s", folder)
     return command.EXIT_OK
 
@@ -132,6 +123,21 @@ def _checks(flag, subject, records, partition, training, found, dataset: str) ->
             subject, records, found, batch_size=flag.batch_size
         )
     return result
+
+
+def _check_effects(flag) -> None:
+    """Says at once that a library is missing, not after the first measurement."""
+    if flag.effects:
+        from mic_tf.evaluation import effects
+
+        effects.library()
+
+
+def _print_effects(result: dict) -> None:
+    if "effects" in result:
+        from mic_tf.evaluation import robustness_report
+
+        print("", *robustness_report.lines(result["effects"]), sep="\n")
 
 
 def _beside(model: str) -> str:

@@ -12,7 +12,7 @@ import soundfile
 
 from mic_tf.settings import MODELS
 from mic_tf.training import trainer, workfolder
-from tests.conftest import own_lines
+from tests.conftest import make_note, own_lines
 from tests.test_settings import CONFIGS, parse
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -98,6 +98,39 @@ def measured_with_effects(export: pathlib.Path, data_dir: str) -> dict:
     for row in result["effects"]["rows"]:
         assert row["name"] in done.stdout
     return result
+
+
+def test_an_export_is_fine_tuned_on_a_folder_of_ones_own(tiny_workdir, tmp_path):
+    classes = ("banjo", "bass", "kalimba", "koto", "sitar")
+    for name in classes:
+        for split, count in (("train", 3), ("valid", 1), ("test", 1)):
+            for i in range(count):
+                note = make_note(name, 0, 50 + i, families=classes)
+                path = tmp_path / "notes" / split / name / f"{i}.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, note["audio"], 16_000)
+    data_dir = f"--data_dir={tmp_path}/data"
+    dataset = "--dataset=sample_folder/mine"
+    done = call("prepare", dataset, data_dir, f"--source={tmp_path}/notes")
+    assert done.returncode == 0, done.stderr
+    export, run = tmp_path / "export", tmp_path / "run"
+    done = call("export", f"--workdir={tiny_workdir}", f"--out={export}", "--weights")
+    assert done.returncode == 0, done.stderr
+    config = "--flagfile=mic_tf/configs/finetune.cfg"
+    flags = [config, dataset, data_dir, f"--init_from={export}", "--epochs=1"]
+    done = call("train", *flags, f"--workdir={run}")
+    assert done.returncode == 0, done.stderr
+    assert f"taken over from {export}: width 8" in done.stderr
+    assert "logits known: bass; new: banjo, kalimba, koto, sitar" in done.stderr
+    assert (run / "labels.txt").read_text().split() == list(classes)
+    assert json.loads((run / "config.json").read_text())["settings"]["network"] == (
+        json.loads((export / "contract.json").read_text())["settings"]["network"]
+        | {"dropout": 0.3}
+    )
+    done = call("train", *flags, f"--workdir={tmp_path}/other", "--width=16")
+    assert done.returncode == 2
+    message = f"--width=16: the weights of --init_from={export} are of width 8"
+    assert message in own_lines(done.stderr)[-1]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
