@@ -3,7 +3,7 @@
 import csv
 import io
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +15,8 @@ from mic_tf import files
 from mic_tf.errors import UserError
 from mic_tf.pipeline.batches import Place
 from mic_tf.training import snapshots, workfolder
+from mic_tf.training.agreement import StopVote
+from mic_tf.training.strategy import Placement
 from mic_tf.training.trainee import Trainee
 
 _KEPT_CHECKPOINTS = 2
@@ -34,12 +36,11 @@ class Saver(keras.callbacks.Callback):
       checkpoint_every: save every so many steps too; 0: only at ends of epochs.
       select: `best` or `last`, see `TrainSettings.select`.
       early_stopping: epochs without a better figure after which to stop; 0: never.
-      is_chief: whether this process writes.
-      workers: how many processes train together; only one alone can save when it is
-        asked to stop, since saving is done by all of them together.
+      placement: how the run is spread; only the chief writes, all workers take part.
 
     Attributes:
       place: how far the run has come.
+      stop_requested: whether this process was asked to stop; all then stop together.
       best: figures of the best epoch so far, or None.
     """
 
@@ -54,11 +55,10 @@ class Saver(keras.callbacks.Callback):
         checkpoint_every: int = 0,
         select: str = "best",
         early_stopping: int = 0,
-        is_chief: bool = True,
-        workers: int = 1,
+        placement: Placement,
     ):
         super().__init__()
-        self._workers = workers
+        self._vote = StopVote(placement)
         self._record = {"epoch": 0, "score": -1.0}
         self._trainee = trainee
         self._checkpoints = files.join(workdir, workfolder.CHECKPOINTS)
@@ -67,7 +67,7 @@ class Saver(keras.callbacks.Callback):
         self._every = checkpoint_every
         self._select = select
         self._early_stopping = early_stopping
-        self._is_chief = is_chief
+        self._is_chief = placement.is_chief
         self._state = tf.train.Checkpoint(
             classifier=trainee.classifier,
             optimizer=trainee.optimizer,
@@ -111,12 +111,12 @@ class Saver(keras.callbacks.Callback):
             return
         self.place = Place(self.place.epoch, step)
         due = self._every and step // self._every > before // self._every
-        stopping = self.stop_requested and self._workers == 1
+        stopping = self._vote.decide(self.stop_requested)
         if due or stopping:
             _check_finite(logs, self.place.epoch)
             self._save()
-        if self.stop_requested:
-            raise Preempted
+        if stopping:
+            self._stop()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         figures = {name: float(value) for name, value in (logs or {}).items()}
@@ -142,8 +142,13 @@ class Saver(keras.callbacks.Callback):
             self.model.stop_training = True
         self.place = Place(epoch + 1, 0)
         self._save()
-        if self.stop_requested:
-            raise Preempted
+        if self._vote.decide(self.stop_requested, now=True):
+            self._stop()
+
+    def _stop(self) -> NoReturn:
+        self._vote.wait_for_all()
+        logging.info("stopped; the state is saved, start again to go on")
+        raise Preempted
 
     def _save(self) -> None:
         facts = {

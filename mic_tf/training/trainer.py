@@ -90,8 +90,7 @@ def _train(
             checkpoint_every=settings.train.checkpoint_every,
             select=settings.train.select,
             early_stopping=settings.train.early_stopping,
-            is_chief=placement.is_chief,
-            workers=placement.workers,
+            placement=placement,
         )
         restored = saver.restore()
         if settings.train.init_from and not restored:

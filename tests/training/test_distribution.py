@@ -11,7 +11,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from mic_tf.training import callbacks
+from mic_tf.training import callbacks, snapshots
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -94,12 +94,22 @@ def test_loss_curve_does_not_depend_on_the_number_of_replicas():
 
 
 WORKER = """
-    import hashlib, json, sys
+    import hashlib, json, os, signal, sys
     import tensorflow_datasets as tfds
     from tests.training.test_trainer import SMALL, changed
-    from mic_tf.training import trainer, trainee
+    from mic_tf import train
+    from mic_tf.training import callbacks, trainer, trainee
 
     kept = []
+    step_done = callbacks.Saver.on_train_batch_end
+
+    def terminated(self, batch, logs=None):
+        if self.place.epoch == 0 and batch == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        step_done(self, batch, logs)
+
+    if "terminated" in sys.argv:
+        callbacks.Saver.on_train_batch_end = terminated
     original = trainee.Trainee.__init__
 
     def remember(self, *arguments):
@@ -108,7 +118,11 @@ WORKER = """
 
     trainee.Trainee.__init__ = remember
     run = changed("train", strategy="multi_worker", checkpoint_every=2)
-    summary = trainer.train(run, sys.argv[1], tfds.builder_from_directory(sys.argv[2]))
+    builder = tfds.builder_from_directory(sys.argv[2])
+    try:
+        summary = trainer.train(run, sys.argv[1], builder)
+    except callbacks.Preempted:
+        sys.exit(train.EXIT_PREEMPTED)
     digest = hashlib.sha256()
     for weight in kept[0].classifier.get_weights():
         digest.update(weight.tobytes())
@@ -126,16 +140,20 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def start_workers(workdirs: list, dataset) -> list[subprocess.Popen]:
+def start_workers(
+    workdirs: list, dataset, terminated: int | None = None
+) -> list[subprocess.Popen]:
     hosts = [f"127.0.0.1:{port}" for port in free_ports(len(workdirs))]
     workers = []
     for index, workdir in enumerate(workdirs):
         task = {"type": "worker", "index": index}
         config = json.dumps({"cluster": {"worker": hosts}, "task": task})
         program = [sys.executable, "-c", textwrap.dedent(WORKER)]
+        arguments = [str(workdir), str(dataset.data_path)]
+        arguments += ["terminated"] * (index == terminated)
         workers.append(
             subprocess.Popen(
-                [*program, str(workdir), str(dataset.data_path)],
+                [*program, *arguments],
                 cwd=ROOT,
                 env={**os.environ, "TF_CONFIG": config},
                 stdout=subprocess.PIPE,
@@ -155,6 +173,12 @@ def results(workers: list[subprocess.Popen]) -> list[dict]:
     return found
 
 
+@pytest.fixture(scope="module")
+def undisturbed(small_dataset, tmp_path_factory) -> list[dict]:
+    workdir = tmp_path_factory.mktemp("undisturbed")
+    return results(start_workers([workdir] * 2, small_dataset))
+
+
 @pytest.mark.slow
 def test_two_workers_end_with_the_same_weights_and_only_the_chief_writes(
     small_dataset, tmp_path
@@ -169,8 +193,7 @@ def test_two_workers_end_with_the_same_weights_and_only_the_chief_writes(
 
 
 @pytest.mark.slow
-def test_two_workers_go_on_after_one_was_killed(small_dataset, tmp_path):
-    whole = results(start_workers([tmp_path / "whole"] * 2, small_dataset))
+def test_two_workers_go_on_after_one_was_killed(undisturbed, small_dataset, tmp_path):
     workers = start_workers([tmp_path / "broken"] * 2, small_dataset)
     manifest = tmp_path / "broken" / "checkpoints"
     while not list(manifest.glob("*.manifest.json")):
@@ -180,4 +203,21 @@ def test_two_workers_go_on_after_one_was_killed(small_dataset, tmp_path):
     for worker in workers:
         worker.communicate()
     again = results(start_workers([tmp_path / "broken"] * 2, small_dataset))
-    assert again[0]["weights"] == again[1]["weights"] == whole[0]["weights"]
+    assert again[0]["weights"] == again[1]["weights"]
+    assert again[0]["weights"] == undisturbed[0]["weights"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("terminated", [0, 1])
+def test_sigterm_to_one_worker_stops_both_after_the_same_step(
+    undisturbed, small_dataset, tmp_path, terminated
+):
+    workers = start_workers([tmp_path] * 2, small_dataset, terminated)
+    for worker in workers:
+        _, errors = worker.communicate(timeout=300)
+        assert worker.returncode == 143, errors[-3000:]
+    facts = snapshots.newest(str(tmp_path / "checkpoints")).facts
+    # The workers vote after the third step or later, at the latest after the epoch.
+    assert (0, 3) <= (facts["epoch"], facts["step"]) <= (1, 0)
+    again = results(start_workers([tmp_path] * 2, small_dataset))
+    assert again[0]["weights"] == again[1]["weights"] == undisturbed[0]["weights"]

@@ -1,0 +1,65 @@
+"""One stop for all workers: what one is asked to do, all do after the same step."""
+
+import time
+
+import tensorflow as tf
+
+from mic_tf.training.strategy import Placement
+
+_SECONDS_BETWEEN_VOTES = 1.0
+_MOST_STEPS_BETWEEN_VOTES = 1_000
+
+
+class StopVote:
+    """Lets the workers of a run agree to stop after the same step.
+
+    Saving is done by all workers together, so one alone cannot save when it is asked
+    to stop. About once a second all add up who wants to stop: a sum of two numbers
+    over the hosts. The steps until the next vote follow from the mean duration of a
+    step, which is summed with it, so every worker counts to the same number. A run of
+    one worker asks nobody.
+
+    Args:
+      placement: of the run.
+    """
+
+    def __init__(self, placement: Placement):
+        self._strategy = placement.strategy
+        self._alone = placement.workers == 1
+        self._steps, self._until_vote = 0, 1
+        self._since = time.monotonic()
+        self._sum = tf.function(self._sum_of_replicas)
+
+    def decide(self, wanted: bool, *, now: bool = False) -> bool:
+        """Whether all stop here; called by every worker after the same steps.
+
+        Args:
+          wanted: whether this worker was asked to stop.
+          now: vote in any case, as at the end of an epoch.
+        """
+        if self._alone:
+            return wanted
+        self._steps += 1
+        if self._steps < self._until_vote and not now:
+            return False
+        seconds = (time.monotonic() - self._since) / self._steps
+        votes, total = self._sum(tf.constant([float(wanted), seconds])).numpy()
+        mean = float(total) / self._strategy.num_replicas_in_sync
+        steps = int(_SECONDS_BETWEEN_VOTES / max(mean, 1e-6))
+        self._until_vote = min(max(steps, 1), _MOST_STEPS_BETWEEN_VOTES)
+        self._steps, self._since = 0, time.monotonic()
+        return bool(votes > 0)
+
+    def wait_for_all(self) -> None:
+        """Returns when every worker has come here: none ends while another saves."""
+        if not self._alone:
+            self._sum(tf.constant([0.0, 0.0])).numpy()
+
+    def _sum_of_replicas(self, values: tf.Tensor) -> tf.Tensor:
+        def of_replica() -> tf.Tensor:
+            # On the replica's own device: an argument of the graph is on none.
+            own = tf.identity(values)
+            return tf.distribute.get_replica_context().all_reduce("SUM", own)
+
+        sums = self._strategy.run(of_replica)
+        return self._strategy.experimental_local_results(sums)[0]
