@@ -90,8 +90,8 @@ def main(arguments: list[str]) -> int:
         protocol_words=words,
     )
     result |= report.details(found, records, subject.labels)
-    folders = filter(None, (flag.data_dir, data_dir))
-    training = heard.in_training(subject, records, name, partition, list(folders))
+    folders = [folder for folder in (data_dir, flag.data_dir) if folder]
+    training = heard.in_training(subject, records, name, partition, folders)
     result |= _checks(flag, subject, records, partition, training, found, name)
     result["remarks"] = sections.remarks(result)
     folder = flag.out or files.join(
@@ -155,7 +155,9 @@ def _subject(flag: flags.FlagValues) -> tuple:
     if flag.model:
         from mic_tf.serving import evaluation_subject
 
-        return evaluation_subject.of_export(flag.model), "~/tensorflow_datasets"
+        subject = evaluation_subject.of_export(flag.model)
+        settings = subject.facts.get("settings", {}).get("data", {})
+        return subject, settings.get("data_dir", "~/tensorflow_datasets")
     run = workfolder.load_run(flag.workdir.rstrip("/"))
     return evaluator.subject_of_run(run), run.settings.data.data_dir
 

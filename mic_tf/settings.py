@@ -104,8 +104,8 @@ class DataSettings:
     )
     skip_bad: bool = setting(
         False,
-        "Read all records first and leave out damaged ones, with a count, instead of "
-        "ending with an error.",
+        "Read all records first and leave out damaged ones and notes with NaN or "
+        "infinity, with a count, instead of ending with an error.",
     )
     balance: str = setting(
         "rejection",

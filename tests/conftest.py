@@ -59,9 +59,16 @@ def write_dataset(
     name: str = "nsynth_jsonwav",
     shards: int = 3,
     families: Sequence[str] = taxonomy.FAMILIES,
+    floats: bool = False,
 ) -> tfds.core.DatasetBuilder:
-    """Writes notes as a prepared data set, dealt to the shards in turn."""
+    """Writes notes as a prepared data set, dealt to the shards in turn.
+
+    With `floats` audio is float32, as TFDS's own `nsynth` has it.
+    """
     features = schema.features(families)
+    if floats:
+        audio = tfds.features.Tensor(shape=(taxonomy.NOTE_SAMPLES,), dtype=np.float32)
+        features = tfds.features.FeaturesDict({**features, "audio": audio})
     notes = [note for part in splits.values() for note in part]
     schema.set_names(features, {note["instrument"]["label"] for note in notes})
     serializer = tfds.core.example_serializer.ExampleSerializer(

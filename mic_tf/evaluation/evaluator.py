@@ -111,7 +111,7 @@ def partition_for(
         partition = dataclasses.replace(
             splits.partition(records.index, DataSettings()),
             protocol=TRAINED_ON if all_heard else OTHER_DATA,
-            heard=np.full(len(records.index), all_heard),
+            heard=records.index.usable & all_heard,
         )
         words = f"{OTHER_DATA_WORDS} ({trained['dataset']})"
         if all_heard:
@@ -148,13 +148,16 @@ def answers(
     """Runs the model over the selected notes, with a progress bar.
 
     Raises:
-      UserError: notes of a family that the model does not know.
+      UserError: notes of a family that the model does not know, or faulty records.
     """
     translation = _translation(subject, records, selected)
     rows, truths, probabilities = [], [], []
     dataset = batches.evaluation_batches(records, selected, batch_size=batch_size)
     total = int(selected.sum())
-    with tqdm(total=total, unit="note", desc="evaluate", disable=None) as bar:
+    with (
+        batches.faults_named(records),
+        tqdm(total=total, unit="note", desc="evaluate", disable=None) as bar,
+    ):
         for waveform, family, weight, row in dataset:
             real = weight.numpy() > 0
             rows.append(row.numpy()[real])

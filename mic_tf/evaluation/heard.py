@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mic_tf.datasets import catalogue, names
+from mic_tf.datasets import catalogue
 from mic_tf.errors import UserError
 from mic_tf.evaluation.evaluator import Subject, without_version
 from mic_tf.pipeline import batches
@@ -81,32 +81,42 @@ def in_training(
 def _opened(
     name: str, trained: dict[str, Any], measured: str, data_dirs: Sequence[str]
 ) -> Heard:
-    records = _open(name, trained, data_dirs)
+    """The set from the first folder that has the notes that were trained on."""
+    reasons = []
+    for folder in dict.fromkeys(data_dirs):
+        try:
+            return _opened_in(folder, name, trained, measured)
+        except UserError as error:
+            reasons.append(str(error))
+    raise UserError("; ".join(reasons) or "no folder to look in")
+
+
+def _opened_in(folder: str, name: str, trained: dict[str, Any], measured: str) -> Heard:
+    records = _open(folder, name, trained)
     if name == trained["dataset"]:
         division = training_data.divide_again(trained, records)
-        _check_same_notes(division, trained)
+        _check_same_notes(division, trained, folder)
         notes = division.heard
     else:
-        notes = np.ones(len(records.index), bool)
+        notes = records.index.usable
     return Heard(name, records, notes, _origin(name) == _origin(measured))
 
 
-def _open(name: str, trained: dict[str, Any], data_dirs: Sequence[str]) -> Records:
+def _open(folder: str, name: str, trained: dict[str, Any]) -> Records:
     skip_bad = trained["settings"].get("skip_bad", False)
     base, version = name.rsplit("/", maxsplit=1)
-    for folder in dict.fromkeys(data_dirs):
-        if catalogue.find_prepared(names.parse_name(base), folder):
-            builder = catalogue.load_builder(f"{base}:{version}", folder)
-            return batches.open_records(builder, skip_bad=skip_bad)
-    raise UserError(f"it is not prepared in {' or '.join(dict.fromkeys(data_dirs))}")
+    builder = catalogue.load_builder(f"{base}:{version}", folder)
+    return batches.open_records(builder, skip_bad=skip_bad)
 
 
-def _check_same_notes(division: Partition, trained: dict[str, Any]) -> None:
+def _check_same_notes(
+    division: Partition, trained: dict[str, Any], folder: str
+) -> None:
     """Checks the notes that were not trained on: train counts extra sets' too."""
     counts = {k: int(v.sum()) for k, v in division.parts.items() if k != "train"}
     before = {k: v for k, v in trained["notes"].items() if k != "train"}
     if counts != before:
-        raise UserError("it has other notes now than when it was trained on")
+        raise UserError(f"in {folder} it has other notes than those trained on")
 
 
 def _origin(full_name: str) -> str:

@@ -1,6 +1,8 @@
 """Batches of int16 waveforms from drawn or selected records."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -172,19 +174,48 @@ def evaluation_batches(
     return dataset.prefetch(2).with_options(_options())
 
 
-def find_fault(records: Records) -> str | None:
+_FAULTS_OF_DATA = (
+    tf.errors.DataLossError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+)
+
+
+@contextlib.contextmanager
+def faults_named(records: Records, then: str = "") -> Iterator[None]:
+    """Turns an error out of the input pipeline into one that names file and note.
+
+    Args:
+      records: what is read inside.
+      then: what else is to be said.
+
+    Raises:
+      UserError: the records have a fault.
+    """
+    try:
+        yield
+    except _FAULTS_OF_DATA as error:
+        fault = _find_fault(records)
+        if fault is None:
+            raise
+        raise UserError(fault + then) from error
+
+
+def _find_fault(records: Records) -> str | None:
     """What is wrong with the records, in one line that names the file, or None."""
     damage = note_index.damaged_file(records.paths)
     if damage or not records.audio_is_float:
         return damage
     feature = {"audio": tf.io.FixedLenFeature([taxonomy.NOTE_SAMPLES], tf.float32)}
-    row = 0
-    for path in records.paths:
-        for record in tf.data.TFRecordDataset(path):
+    for path, start in zip(records.paths, records.index.file_starts, strict=True):
+        for place, record in enumerate(tf.data.TFRecordDataset(path)):
             audio = tf.io.parse_single_example(record, feature)["audio"]
             if not tf.reduce_all(tf.math.is_finite(audio)):
-                return f"{path}: note {records.index.ids[row]}: NaN or infinity in it"
-            row += 1
+                note = records.index.ids[start + place]
+                return (
+                    f"{path}: note {note}: NaN or infinity in it; prepare the data set "
+                    "again, or leave such notes out with --skip_bad"
+                )
     return None
 
 
@@ -241,7 +272,9 @@ def _to_int16(audio: tf.Tensor, is_float: bool) -> tf.Tensor:
 def _options() -> tf.data.Options:
     options = tf.data.Options()
     options.deterministic = True
-    options.autotune.enabled = True
+    # Under tf.distribute an iterator's end waits until the tuning thread wakes up, up
+    # to a minute. Without it AUTOTUNE means as many calls as cores, 16 at most.
+    options.autotune.enabled = False
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.OFF
     )

@@ -22,10 +22,14 @@ from tqdm.auto import tqdm
 
 from mic_tf import files
 from mic_tf.errors import UserError
+from mic_tf.taxonomy import NOTE_SAMPLES
 
 INDEX_FILE = "note_index.npz"
 COUNTS_FILE = "label_counts.json"
 _VERSION = 2
+
+_NAMED = 20
+"""Faulty notes named in a warning; more are only counted."""
 
 _LABEL_FEATURES = {
     "id": tf.io.FixedLenFeature([], tf.string),
@@ -58,6 +62,8 @@ class NoteIndex:
       source: int8 [notes].
       pitch: MIDI pitch or -1, int16 [notes].
       velocity: MIDI velocity or -1, int16 [notes].
+      faulty: notes with NaN or infinity in their audio, bool [notes]; None where they
+        were not looked for, which is done where damage is to be skipped.
     """
 
     families: tuple[str, ...]
@@ -75,6 +81,7 @@ class NoteIndex:
     source: np.ndarray
     pitch: np.ndarray
     velocity: np.ndarray
+    faulty: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -83,6 +90,11 @@ class NoteIndex:
     def note_split(self) -> np.ndarray:
         """Split of each note, int8 [notes]."""
         return np.repeat(self.file_split, self.file_notes)
+
+    @property
+    def usable(self) -> np.ndarray:
+        """Notes that are not known to be faulty, bool [notes]."""
+        return np.ones(len(self), bool) if self.faulty is None else ~self.faulty
 
     @property
     def file_starts(self) -> np.ndarray:
@@ -149,7 +161,9 @@ def build(builder: tfds.core.DatasetBuilder, *, skip_bad: bool = False) -> NoteI
             f"{missing[0]}: record file is missing ({len(missing)} of {len(paths)}); "
             "prepare the data set again, or leave it out with --skip_bad"
         )
-    columns = _read_labels(paths, sum(lengths), skip_bad)
+    floats = np.dtype(builder.info.features["audio"].np_dtype).kind == "f"
+    batches = _readable_labels(paths, floats) if skip_bad else _all_labels(paths)
+    columns = _read_labels(batches, paths, sum(lengths))
     features = builder.info.features["instrument"]
     notes = np.bincount(columns["file"], minlength=len(paths)).astype(np.int64)
     index = NoteIndex(
@@ -168,6 +182,7 @@ def build(builder: tfds.core.DatasetBuilder, *, skip_bad: bool = False) -> NoteI
         source=columns["instrument/source"].astype(np.int8),
         pitch=columns["pitch"].astype(np.int16),
         velocity=columns["velocity"].astype(np.int16),
+        faulty=columns.get("faulty"),
     )
     return _checked(index, paths, str(builder.data_path), skip_bad)
 
@@ -186,6 +201,15 @@ def _checked(
                 "--skip_bad"
             )
         logging.warning("%s: left out", message)
+    if index.faulty is not None and index.faulty.any():
+        ids = index.ids[index.faulty]
+        logging.warning(
+            "%s: NaN or infinity in %d note(s), left out: %s%s",
+            folder,
+            len(ids),
+            ", ".join(ids[:_NAMED]),
+            ", …" if len(ids) > _NAMED else "",
+        )
     if not index.file_lost.any():
         try:
             _write(index, folder)
@@ -213,8 +237,8 @@ def _record_files(
     return split_names, paths, file_split, lengths
 
 
-def _read_labels(paths: list[str], total: int, skip_bad: bool) -> dict[str, np.ndarray]:
-    """Label columns of all records, ordered by file and position."""
+def _all_labels(paths: list[str]) -> Iterator[dict[str, np.ndarray]]:
+    """Labels of all records, some at a time, several files at once."""
 
     def of_file(number: tf.Tensor) -> tf.data.Dataset:
         records = tf.data.TFRecordDataset(tf.gather(paths, number))
@@ -228,19 +252,23 @@ def _read_labels(paths: list[str], total: int, skip_bad: bool) -> dict[str, np.n
     dataset = tf.data.Dataset.range(len(paths)).interleave(
         of_file, cycle_length=8, num_parallel_calls=tf.data.AUTOTUNE
     )
-    batches = dataset.as_numpy_iterator()
-    if skip_bad:
-        batches = _readable_labels(paths)
-    parts: dict[str, list[np.ndarray]] = {k: [] for k in (*_LABEL_FEATURES, "file")}
+    return dataset.as_numpy_iterator()
+
+
+def _read_labels(
+    batches: Iterator[dict[str, np.ndarray]], paths: list[str], total: int
+) -> dict[str, np.ndarray]:
+    """Label columns of all records, ordered by file and position."""
+    parts: dict[str, list[np.ndarray]] = {}
     try:
         with tqdm(total=total, unit="note", desc="labels", disable=None) as bar:
             for batch in batches:
-                for key, part in parts.items():
-                    part.append(batch[key])
+                for key, values in batch.items():
+                    parts.setdefault(key, []).append(values)
                 bar.update(len(batch["file"]))
     except tf.errors.OpError as error:
         raise UserError(_damage(paths, error)) from error
-    if not parts["file"]:
+    if not parts:
         raise UserError(f"{paths[0] if paths else 'data set'}: there are no records")
     columns = {key: np.concatenate(part) for key, part in parts.items()}
     order = np.argsort(columns["file"], kind="stable")
@@ -249,15 +277,23 @@ def _read_labels(paths: list[str], total: int, skip_bad: bool) -> dict[str, np.n
     return columns
 
 
-def _readable_labels(paths: list[str]) -> Iterator[dict[str, np.ndarray]]:
+def _readable_labels(paths: list[str], floats: bool) -> Iterator[dict[str, np.ndarray]]:
     """Labels of the records before the first damage of each file, one by one.
 
-    TensorFlow cannot read on behind a damaged record of a file.
+    TensorFlow cannot read on behind a damaged record of a file. Where audio is stored
+    as floats, `faulty` says whether some of it is not finite.
     """
+
+    def parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
+        if not floats:
+            return tf.io.parse_single_example(record, _LABEL_FEATURES)
+        audio = tf.io.FixedLenFeature([NOTE_SAMPLES], tf.float32)
+        note = tf.io.parse_single_example(record, {**_LABEL_FEATURES, "audio": audio})
+        finite = tf.reduce_all(tf.math.is_finite(note.pop("audio")))
+        return {**note, "faulty": ~finite}
+
     for number, path in enumerate(paths):
-        records = tf.data.TFRecordDataset(path).map(
-            lambda record: tf.io.parse_single_example(record, _LABEL_FEATURES)
-        )
+        records = tf.data.TFRecordDataset(path).map(parse)
         with contextlib.suppress(tf.errors.OpError):
             for labels in records.as_numpy_iterator():
                 columns = {key: np.array([value]) for key, value in labels.items()}
@@ -295,6 +331,8 @@ def _describes(index: NoteIndex, builder: tfds.core.DatasetBuilder) -> bool:
 def _write(index: NoteIndex, folder: str) -> None:
     buffer = io.BytesIO()
     arrays = {f.name: getattr(index, f.name) for f in dataclasses.fields(index)}
+    # A stored index is for those as well who want such notes to be an error.
+    del arrays["faulty"]
     texts = {name: list(arrays.pop(name)) for name in _TUPLES}
     header = json.dumps({"version": _VERSION, **texts})
     np.savez_compressed(buffer, header=np.array(header), **arrays)

@@ -55,14 +55,14 @@ def join(main: Records, extras: Sequence[Records]) -> Records:
 
 def extend(partition: Partition, extras: Sequence[NoteIndex]) -> Partition:
     """The main set's partition over the joined rows; extra notes are all in train."""
-    notes = sum(map(len, extras))
+    trained = np.concatenate([index.usable for index in extras] or [np.empty(0, bool)])
     return Partition(
         partition.protocol,
         {
-            name: np.concatenate([part, np.full(notes, name == "train")])
+            name: np.concatenate([part, trained & (name == "train")])
             for name, part in partition.parts.items()
         },
-        np.concatenate([partition.heard, np.ones(notes, bool)]),
+        np.concatenate([partition.heard, trained]),
     )
 
 
@@ -115,6 +115,7 @@ def _join_indexes(indexes: Sequence[NoteIndex], offsets: np.ndarray) -> NoteInde
         ).astype(np.int8),
         pitch=np.concatenate([i.pitch for i in indexes]),
         velocity=np.concatenate([i.velocity for i in indexes]),
+        faulty=~np.concatenate([i.usable for i in indexes]),
     )
 
 

@@ -95,6 +95,7 @@ def partition(
       UserError: a split or fold that does not exist.
     """
     parts = _PROTOCOLS[settings.protocol](index, settings)
+    parts = {name: part & index.usable for name, part in parts.items()}
     if not hold_out_valid and settings.protocol != "official":
         parts["train"] = parts["train"] | parts.pop("valid")
     if settings.max_notes and "train" in parts:

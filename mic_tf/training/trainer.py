@@ -109,7 +109,7 @@ def _train(
     if placement.is_chief and not resuming:
         workfolder.write_config(workdir, settings, labels, data.description)
     started = time.monotonic()
-    with _stop_on_sigterm(saver), _faults_of_the_data_named(data.records):
+    with _stop_on_sigterm(saver), _faults_named(data.records):
         run.fit()
     summary = run.finish(time.monotonic() - started)
     if afterwards is not None and placement.is_chief:
@@ -315,27 +315,17 @@ def _set_up_chance(settings: RunSettings) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-_FAULTS_OF_DATA = (
-    tf.errors.DataLossError,
-    tf.errors.InvalidArgumentError,
-    tf.errors.NotFoundError,
-)
-
-
 @contextlib.contextmanager
-def _faults_of_the_data_named(records: Records) -> Iterator[None]:
-    """Turns an error out of the input pipeline into one that names the file."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        if "events file" in str(error):
-            raise UserError(f"logs cannot be written: {files.reason(error)}") from error
-        if not isinstance(error, _FAULTS_OF_DATA):
-            raise
-        fault = batches.find_fault(records)
-        if fault is None:
-            raise
-        raise UserError(f"{fault}; the last whole checkpoint stands") from error
+def _faults_named(records: Records) -> Iterator[None]:
+    """Turns errors of data and logs into ones that name them."""
+    with batches.faults_named(records, "; the last whole checkpoint stands"):
+        try:
+            yield
+        except tf.errors.OpError as error:
+            if "events file" not in str(error):
+                raise
+            reason = files.reason(error)
+            raise UserError(f"logs cannot be written: {reason}") from error
 
 
 @contextlib.contextmanager

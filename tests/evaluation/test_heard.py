@@ -86,7 +86,7 @@ def test_what_is_not_at_hand_is_named(data_dir, tmp_path):
 def test_other_notes_than_those_trained_on_are_not_taken_for_them(data_dir):
     model = subject(notes={"train": 9, "valid": 4})
     _, _, found = training(model, data_dir, "sample_folder", [str(data_dir)])
-    assert "other notes now" in found.missing[FULL_NAMES["main"]]
+    assert "other notes than those trained on" in found.missing[FULL_NAMES["main"]]
 
 
 def test_beside_its_own_test_the_extra_sets_are_looked_at(data_dir):

@@ -55,6 +55,13 @@ def test_batches_are_int16_waveforms_with_the_right_families(records, small_data
         assert [known[w.tobytes()] for w in waveform] == family.tolist()
 
 
+def test_no_tuning_thread_holds_up_the_end_of_a_stream(records):
+    chosen = np.ones(len(records.index), bool)
+    evaluated = batches.evaluation_batches(records, chosen, batch_size=4)
+    for dataset in (stream(records), evaluated):
+        assert dataset.options().autotune.enabled is False
+
+
 def test_shapes_are_static(records):
     shapes = [spec.shape.as_list() for spec in stream(records).element_spec]
     assert shapes == [[4, taxonomy.NOTE_SAMPLES], [4], [4]]
