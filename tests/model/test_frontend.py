@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from mic_tf.errors import UserError
 from mic_tf.model.frontend import LogMel
 
 librosa = pytest.importorskip("librosa", reason="librosa is a development dependency")
@@ -139,5 +140,5 @@ def test_converts_to_tflite_with_built_in_ops_only(model):
     "settings", [{"n_fft": 1000}, {"fmin": 9000.0}, {"fmax": 9000.0}]
 )
 def test_impossible_settings_are_refused(settings):
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(UserError, match="expected"):
         LogMel(**settings)
