@@ -60,11 +60,17 @@ _UNIFORM = flags.DEFINE_bool(
     False,
     "soundfont_notes: as many notes of each family, instead of NSynth's proportions.",
 )
+_BEAM = flags.DEFINE_bool(
+    "beam",
+    False,
+    "Make the records with Apache Beam, on many processes or hosts; they are the same "
+    "as without. nsynth always does.",
+)
 _BEAM_OPTIONS = flags.DEFINE_string(
     "beam_options",
     "",
-    "nsynth: options of the Beam pipeline, separated by commas or spaces, as "
-    "runner=DirectRunner,direct_num_workers=4.",
+    "nsynth, and others with --beam: options of the Beam pipeline, separated by commas "
+    "or spaces, as runner=DirectRunner,direct_num_workers=4.",
 )
 _SKIP_BAD = flags.DEFINE_bool(
     "skip_bad",
@@ -91,7 +97,7 @@ _ONLY_FOR = {
     "max_notes": ("soundfont_notes",),
     "seed": ("soundfont_notes",),
     "uniform": ("soundfont_notes",),
-    "beam_options": ("nsynth",),
+    "beam": names.OWN,
     "skip_bad": ("nsynth_jsonwav", "sample_folder"),
 }
 
@@ -144,6 +150,7 @@ def _prepare(name: names.DatasetName) -> None:
         num_shards=_NUM_SHARDS.value,
         overwrite=_OVERWRITE.value,
         skip_bad=_SKIP_BAD.value,
+        beam=_BEAM_OPTIONS.value if _BEAM.value else None,
         **_source_of(name.dataset),
     )
 
@@ -163,6 +170,8 @@ def _refuse_flags_of_others(dataset: str) -> None:
     for flag, datasets in _ONLY_FOR.items():
         if flags.FLAGS[flag].present and dataset not in datasets:
             raise UserError(f"--{flag} has no meaning for --dataset={dataset}")
+    if _BEAM_OPTIONS.value and not _BEAM.value and dataset != "nsynth":
+        raise UserError(f"--beam_options: for --dataset={dataset} only with --beam")
 
 
 def cli() -> None:

@@ -52,6 +52,8 @@ def test_one_command_prepares_the_embedded_set_and_the_next_one_reuses_it(tmp_pa
         (["--dataset=mnist"], "--dataset=mnist: not a known data set"),
         (["--dataset=sample_folder", "--source=/no/such"], "--source=/no/such"),
         (["--dataset=soundfont_notes", "--source=x"], "--source has no meaning for"),
+        (["--beam_options=runner=DirectRunner"], "only with --beam"),
+        (["--dataset=nsynth/full", "--beam"], "--beam has no meaning for"),
         (["stray"], "stray: prepare takes flags only"),
     ],
 )

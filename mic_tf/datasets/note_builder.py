@@ -1,17 +1,21 @@
 """What our three TFDS builders have in common."""
 
 import abc
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import tensorflow_datasets as tfds
+from absl import logging
 from tensorflow_datasets.core import writer as tfds_writer
 from tqdm.auto import tqdm
 
 from mic_tf import files
-from mic_tf.datasets import schema
+from mic_tf.datasets import beam_options, schema
 from mic_tf.datasets.problems import Problems
 from mic_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from mic_tf.datasets.beam_writing import NoteSource
 
 LEFT_OUT_FILE = "left_out.csv"
 
@@ -31,13 +35,24 @@ class NoteBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.0.0")
     FAMILIES: tuple[str, ...] | None = None
 
-    def __init__(self, *, skip_bad: bool = False, **kwargs: Any):
+    def __init__(
+        self, *, skip_bad: bool = False, beam: str | None = None, **kwargs: Any
+    ):
         """Takes what TFDS builders take.
 
         Args:
           skip_bad: leave out notes that cannot be used, instead of ending.
+          beam: make the records with Apache Beam, under these options.
           **kwargs: `data_dir`, `config` and so on.
+
+        Raises:
+          UserError: Beam is asked for and not installed, or an option is wrong.
         """
+        self._beam_options = None
+        if beam is not None:
+            self._beam_options = beam_options.pipeline_options(
+                beam, "--beam makes records", instead="leave --beam out"
+            )
         self.problems = Problems(skip_bad)
         self._writing: tqdm | None = None
         super().__init__(**kwargs)
@@ -59,8 +74,20 @@ class NoteBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """
 
     @abc.abstractmethod
+    def _name_labels(self) -> None:
+        """Fills in the label names of `info.features`."""
+
+    @abc.abstractmethod
+    def _sources(self, split: str) -> "list[NoteSource]":
+        """The parts of a split, each of which one process can make."""
+
     def _notes(self, split: str) -> Iterator[Example]:
         """Yields key and record of each note of a split."""
+        for source in self._sources(split):
+            yield from source.notes(self.problems)
+
+    def _tell_made(self, split: str, notes: int) -> None:
+        """Takes note of how many records a split has."""
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -75,6 +102,7 @@ class NoteBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[Example]]:
         del dl_manager
+        self._name_labels()
         return {
             split: self._generate_examples(split, notes)
             for split, notes in self.note_counts().items()
@@ -92,7 +120,39 @@ class NoteBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 f"{self.name}: no usable note in split {split}"
                 f" ({len(self.problems)} left out)"
             )
+        self._tell_made(split, made)
         self._writing = _bar(f"{split}: writing records", made)
+
+    def _generate_splits(
+        self,
+        dl_manager: tfds.download.DownloadManager,
+        download_config: tfds.download.DownloadConfig,
+    ) -> Sequence[tfds.core.SplitInfo]:
+        if self._beam_options is None:
+            return super()._generate_splits(dl_manager, download_config)
+        from mic_tf.datasets import beam_writing
+
+        self._name_labels()
+        splits = [
+            beam_writing.Split(
+                name,
+                self._sources(name),
+                self._get_filename_template(split_name=name),
+                self.info.file_format,
+            )
+            for name in self.note_counts()
+        ]
+        logging.info("making records with Apache Beam")
+        found = beam_writing.write(
+            splits,
+            self.info.features,
+            self.problems,
+            self._beam_options,
+            download_config.get_shard_config(),
+        )
+        for split in found:
+            self._tell_made(split.name, split.num_examples)
+        return found
 
     def _example_writer(self) -> tfds_writer.ExampleWriter:
         return _ShownWriter(self)

@@ -1,7 +1,6 @@
 """TFDS's own `nsynth` builder: its downloads, its Beam pipeline, its errors."""
 
 import os
-import re
 from typing import Any
 
 import tensorflow as tf
@@ -11,6 +10,7 @@ from etils import epath
 from tensorflow_datasets.core.download import download_manager, extractor, resource
 
 from mic_tf import files
+from mic_tf.datasets import beam_options as beam_flags
 from mic_tf.datasets import catalogue, names, preparation
 from mic_tf.datasets.downloads import Download, fetch
 from mic_tf.errors import UserError
@@ -165,45 +165,12 @@ def _compare_with_published(builder: tfds.core.DatasetBuilder) -> None:
 
 
 def _pipeline_options(text: str) -> Any:
-    """Beam's options from `name=value` pairs.
-
-    Raises:
-      UserError: apache-beam is not installed, or an option or the runner is unknown.
-    """
-    try:
-        import apache_beam  # noqa: F401  (TFDS imports it lazily, and fails late)
-        from apache_beam.options.pipeline_options import (
-            PipelineOptions,
-            StandardOptions,
-        )
-        from apache_beam.runners import runner
-    except ImportError as error:
-        raise UserError(
-            "nsynth/full is prepared with apache-beam, which is not installed: "
-            "`pip install -r requirements-beam.txt`; or use --dataset=nsynth_jsonwav, "
-            "which needs no Beam and a third of the download"
-        ) from error
-    pairs = [part.lstrip("-") for part in re.split(r"[,\s]+", text) if part]
-    if not any(pair.startswith("runner=") for pair in pairs):
-        pairs.append("runner=DirectRunner")
-    options = PipelineOptions([f"--{pair}" for pair in pairs])
-    try:
-        runner.create_runner(options.view_as(StandardOptions).runner)
-    except (ValueError, ImportError) as error:
-        raise UserError(f"--beam_options={text}: {_first_line(error)}") from error
-    unknown = _unknown(options, pairs)
-    if unknown:
-        raise UserError(f"--beam_options={text}: Beam has no option {unknown}")
-    return options
-
-
-def _unknown(options: Any, pairs: list[str]) -> str:
-    known = options.get_all_options()
-    for pair in pairs:
-        option = pair.partition("=")[0]
-        if option not in known and f"no_{option}" not in known:
-            return option
-    return ""
+    return beam_flags.pipeline_options(
+        text,
+        "nsynth/full is prepared",
+        instead="use --dataset=nsynth_jsonwav, which needs no Beam and a third of the "
+        "download",
+    )
 
 
 def _warn_of_memory(options: Any) -> None:

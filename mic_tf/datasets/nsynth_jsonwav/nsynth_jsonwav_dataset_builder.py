@@ -10,6 +10,7 @@ from absl import logging
 from mic_tf.datasets import schema
 from mic_tf.datasets.note_builder import Example, NoteBuilder
 from mic_tf.datasets.nsynth_jsonwav import entries, sources, waves
+from mic_tf.datasets.problems import Problems
 from mic_tf.errors import UserError
 from mic_tf.taxonomy import FAMILIES, NSYNTH_SPLIT_NOTES
 
@@ -22,14 +23,13 @@ class Builder(NoteBuilder):
     def __init__(self, *, source: str = "", **kwargs: Any):
         """Takes the folder that holds the archives, beside what `NoteBuilder` takes."""
         self._source = source
-        self._refused: dict[str, frozenset[str]] = {}
         super().__init__(**kwargs)
 
     def settings(self) -> dict[str, Any]:
         return {source.split: source.signature() for source in self._splits.values()}
 
     def note_counts(self) -> dict[str, int]:
-        return {split: len(table) for split, table in self._entries.items()}
+        return {split: len(table) for split, (table, _) in self._entries.items()}
 
     @functools.cached_property
     def _splits(self) -> dict[str, sources.Source]:
@@ -38,54 +38,79 @@ class Builder(NoteBuilder):
         return {source.split: source for source in sources.find(self._source)}
 
     @functools.cached_property
-    def _entries(self) -> dict[str, dict[str, entries.Entry]]:
-        """Tables of examples.json by split; about 100 MB for all of NSynth."""
+    def _entries(self) -> dict[str, "Entries"]:
+        """What examples.json has, by split; about 100 MB for all of NSynth."""
         tables = {}
         for split, source in self._splits.items():
-            origin = source.origin(f"nsynth-{split}/examples.json")
-            table, refused = entries.parse(
-                source.examples_json(), origin, self.problems
-            )
-            self._refused[split] = refused
+            table, refused = _read_entries(source, self.problems)
             if not table:
-                raise UserError(f"{origin}: no usable entry in it")
+                raise UserError(f"{_examples(source)}: no usable entry in it")
             logging.info(
                 "%s: %s of NSynth's published %s notes",
                 source.path,
                 f"{len(table):,}",
                 f"{NSYNTH_SPLIT_NOTES[split]:,}",
             )
-            tables[split] = table
+            tables[split] = table, refused
         return tables
 
-    def _split_generators(self, dl_manager):
+    def _name_labels(self) -> None:
+        tables = [table for table, _ in self._entries.values()]
         schema.set_names(
             self.info.features,
-            {e.instrument for table in self._entries.values() for e in table.values()},
+            {e.instrument for t in tables for e in t.values()},
         )
-        return super()._split_generators(dl_manager)
 
-    def _notes(self, split: str) -> Iterator[Example]:
-        source, table = self._splits[split], self._entries[split]
+    def _sources(self, split: str) -> list["NotesOfSplit"]:
+        return [NotesOfSplit(self._splits[split], self._entries[split])]
+
+
+Entries = tuple[dict[str, entries.Entry], frozenset[str]]
+"""The usable entries of an examples.json, and the names of the others."""
+
+
+class NotesOfSplit:
+    """A split's archive or folder, which is read from its beginning to its end."""
+
+    def __init__(self, source: sources.Source, known: Entries | None = None):
+        self._source = source
+        self._known = known
+
+    def __reduce__(self):
+        # Another process reads the entries itself: they are too many to be sent.
+        return NotesOfSplit, (self._source,)
+
+    def notes(self, problems: Problems) -> Iterator[Example]:
+        """Yields key and record of each note in the order of the source."""
+        source = self._source
+        table, refused = self._known or _read_entries(source, Problems(skip=True))
         seen: set[str] = set()
-        for name, content in source.waves(self.problems):
-            origin = source.origin(f"nsynth-{split}/audio/{name}.wav")
-            if name in self._refused[split]:
+        for name, content in source.waves(problems):
+            origin = source.origin(f"nsynth-{source.split}/audio/{name}.wav")
+            if name in refused:
                 continue
             if name in seen:
-                self.problems.report(origin, "is there twice")
+                problems.report(origin, "is there twice")
             elif name not in table:
-                self.problems.report(origin, "has no entry in examples.json")
+                problems.report(origin, "has no entry in examples.json")
             else:
                 seen.add(name)
                 try:
                     yield name, to_record(name, table[name], waves.decode(content))
                 except UserError as error:
-                    self.problems.report(origin, str(error))
-        origin = source.origin(f"nsynth-{split}/examples.json")
+                    problems.report(origin, str(error))
         for name in table:
             if name not in seen:
-                self.problems.report(f"{origin}: {name}", "the entry has no audio file")
+                where = f"{_examples(source)}: {name}"
+                problems.report(where, "the entry has no audio file")
+
+
+def _examples(source: sources.Source) -> str:
+    return source.origin(f"nsynth-{source.split}/examples.json")
+
+
+def _read_entries(source: sources.Source, problems: Problems) -> Entries:
+    return entries.parse(source.examples_json(), _examples(source), problems)
 
 
 def to_record(name: str, entry: entries.Entry, samples: np.ndarray) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """TFDS builder over a person's own recordings, one record for each 4 s window."""
 
+import dataclasses
 import functools
 import hashlib
 import math
@@ -13,6 +14,7 @@ from mic_tf import taxonomy
 from mic_tf.audio import reading
 from mic_tf.datasets import schema
 from mic_tf.datasets.note_builder import Example, NoteBuilder
+from mic_tf.datasets.problems import Problems
 from mic_tf.datasets.sample_folder import dealing
 from mic_tf.datasets.sample_folder.recordings import Recording, find
 from mic_tf.errors import UserError
@@ -52,22 +54,34 @@ class Builder(NoteBuilder):
     def _names(self) -> dict[tuple[str, str], str]:
         return dealing.instrument_names(self._recordings)
 
-    def _split_generators(self, dl_manager):
+    def _name_labels(self) -> None:
         families = {recording.family for recording in self._recordings}
         schema.set_names(
             self.info.features, self._names.values(), taxonomy.label_names(families)
         )
-        return super()._split_generators(dl_manager)
 
-    def _notes(self, split: str) -> Iterator[Example]:
-        for recording in self._dealt[split]:
-            name = self._names[recording.family, recording.instrument]
-            try:
-                for example in to_records(recording, name):
-                    yield example["id"], example
-            except UserError as error:
-                reason = str(error).removeprefix(f"{recording.path}: ")
-                self.problems.report(recording.path, reason)
+    def _sources(self, split: str) -> list["NotesOfFile"]:
+        return [
+            NotesOfFile(r, self._names[r.family, r.instrument])
+            for r in self._dealt[split]
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class NotesOfFile:
+    """A recording, and its instrument's name in the data set."""
+
+    recording: Recording
+    instrument: str
+
+    def notes(self, problems: Problems) -> Iterator[Example]:
+        """Yields key and record of each window."""
+        path = self.recording.path
+        try:
+            for example in to_records(self.recording, self.instrument):
+                yield example["id"], example
+        except UserError as error:
+            problems.report(path, str(error).removeprefix(f"{path}: "))
 
 
 def to_records(recording: Recording, instrument: str) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import threading
 
 import numpy as np
 
@@ -86,6 +87,7 @@ class SoundFont:
             raise UserError(f"--soundfont={path}: no such file")
         self.path = path
         self._rate = _OVERSAMPLING * SAMPLE_RATE
+        self._one_at_a_time = threading.Lock()
         self._synth = tinysoundfont.Synth(samplerate=self._rate)
         try:
             self._id = self._synth.sfload(path)
@@ -118,18 +120,20 @@ class SoundFont:
         """A note as int16 [64000] at 16 kHz: 3 s held, 1 s release, never clipped.
 
         Stereo is averaged. A note whose peak would pass 0.99 is scaled down to it;
-        all others keep their level, so that velocities keep their loudness.
+        all others keep their level, so that velocities keep their loudness. Threads
+        may share a SoundFont; one renders at a time.
         """
         import soxr
 
         synth, instrument = self._synth, note.instrument
-        synth.sounds_off()
-        synth.generate(_FLUSH_SAMPLES)
-        synth.program_select(0, self._id, instrument.bank, instrument.program)
-        synth.noteon(0, note.pitch, note.velocity)
-        held = self._generate(_HELD_SECONDS)
-        synth.noteoff(0, note.pitch)
-        released = self._generate(_RELEASE_SECONDS)
+        with self._one_at_a_time:
+            synth.sounds_off()
+            synth.generate(_FLUSH_SAMPLES)
+            synth.program_select(0, self._id, instrument.bank, instrument.program)
+            synth.noteon(0, note.pitch, note.velocity)
+            held = self._generate(_HELD_SECONDS)
+            synth.noteoff(0, note.pitch)
+            released = self._generate(_RELEASE_SECONDS)
         stereo = np.concatenate([held, released])
         waveform = soxr.resample(stereo.mean(axis=1), self._rate, SAMPLE_RATE)
         waveform = waveform[:NOTE_SAMPLES]

@@ -1,6 +1,7 @@
 """TFDS builder that renders SoundFonts note by note, as NSynth was made."""
 
 import collections
+import dataclasses
 import functools
 import os
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from absl import logging
 
 from mic_tf.datasets import schema
 from mic_tf.datasets.note_builder import Example, NoteBuilder
+from mic_tf.datasets.problems import Problems
 from mic_tf.datasets.soundfont_notes import planning, rendering
 from mic_tf.errors import UserError
 from mic_tf.taxonomy import FAMILIES, NSYNTH_FAMILY_NOTES
@@ -19,6 +21,10 @@ DEFAULT_TRAIN_NOTES = 12_000
 
 _SILENT_PEAK = 10
 """int16 value below which a render counts as silent: -70 dB of full scale."""
+
+
+_NOTES_AT_ONCE = 64
+"""Notes that one process renders before it may be another one's turn."""
 
 
 class Builder(NoteBuilder):
@@ -73,7 +79,7 @@ class Builder(NoteBuilder):
 
     @functools.cached_property
     def _soundfonts(self) -> dict[str, rendering.SoundFont]:
-        return {path: rendering.SoundFont(path) for path in self._paths}
+        return {path: _loaded(path) for path in self._paths}
 
     @functools.cached_property
     def _plan(self) -> dict[str, list[planning.PlannedNote]]:
@@ -86,21 +92,40 @@ class Builder(NoteBuilder):
         weights = dict.fromkeys(FAMILIES, 1.0) if self._uniform else NSYNTH_FAMILY_NOTES
         return planning.plan(instruments, self._train_notes, self._seed, weights)
 
-    def _split_generators(self, dl_manager):
+    def _name_labels(self) -> None:
         notes = [note for notes in self._plan.values() for note in notes]
         schema.set_names(self.info.features, {n.instrument.name for n in notes})
-        return super()._split_generators(dl_manager)
 
-    def _notes(self, split: str) -> Iterator[Example]:
-        silent = 0
-        for note in self._plan[split]:
-            audio = self._soundfonts[note.instrument.soundfont].render(note)
-            if np.abs(audio).max() < _SILENT_PEAK:
-                silent += 1
-                continue
-            yield note.id, to_record(note, audio)
+    def _sources(self, split: str) -> list["PlannedNotes"]:
+        notes = self._plan[split]
+        starts = range(0, len(notes), _NOTES_AT_ONCE)
+        return [PlannedNotes(tuple(notes[i : i + _NOTES_AT_ONCE])) for i in starts]
+
+    def _tell_made(self, split: str, notes: int) -> None:
+        silent = len(self._plan[split]) - notes
         if silent:
             logging.info("%s: %d silent notes left out", split, silent)
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedNotes:
+    """Notes that one process renders."""
+
+    planned: tuple[planning.PlannedNote, ...]
+
+    def notes(self, problems: Problems) -> Iterator[Example]:
+        """Yields key and record of each note that sounds."""
+        del problems
+        for note in self.planned:
+            audio = _loaded(note.instrument.soundfont).render(note)
+            if np.abs(audio).max() >= _SILENT_PEAK:
+                yield note.id, to_record(note, audio)
+
+
+@functools.lru_cache(maxsize=8)
+def _loaded(path: str) -> rendering.SoundFont:
+    """A SoundFont, loaded once in each process."""
+    return rendering.SoundFont(path)
 
 
 def to_record(note: planning.PlannedNote, audio: np.ndarray) -> dict[str, Any]:
