@@ -27,6 +27,7 @@ def benchmark(*arguments: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # nine processes one after the other, two minutes alone
 def test_a_quick_run_gives_figures_in_every_section(tmp_path):
     out = tmp_path / "result" / "benchmark.json"
     finished = benchmark("--quick", f"--out={out}")
