@@ -33,19 +33,19 @@ def section_of(result: dict[str, Any]) -> Markup:
     rows = [
         (
             row["name"],
-            row["words"],
+            f"{row['loss']:.1f}",
             f"{row['accuracy']:.3f}",
             f"{row['balanced_accuracy']:.3f}",
-            f"{row['loss']:.1f}",
+            row["words"],
         )
         for row in found["rows"]
     ]
-    headers = ("effect", "what it does", "accuracy", "balanced", "loss, points")
+    headers = ("effect", "loss, points", "accuracy", "balanced", "what it does")
     caption = f"The same {result['n']:,} notes; without an effect {found['clean']:.3f}"
     names = [row["name"] for row in found["rows"]]
     losses = [row["loss"] for row in found["rows"]]
     picture = charts.bars(names, losses, "accuracy lost, points")
-    shown = table(caption, headers, rows, text_columns=(1,))
+    shown = table(caption, headers, rows, text_columns=(4,))
     summary = words(found)
     return section(
         "After effects",
