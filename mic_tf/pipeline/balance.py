@@ -61,11 +61,13 @@ def balance(
         mixture = mixture * weights / (mixture @ weights)
     ratio = np.divide(mixture, initial, out=np.zeros_like(initial), where=present)
     everything = present.astype(np.float64)
+    # A family that is not here may come from another set, with full weight.
+    alike = np.ones_like(initial)
     if method in ("rejection", "streams"):
-        return Balance(initial, mixture, ratio / ratio.max(), everything)
+        return Balance(initial, mixture, ratio / ratio.max(), alike)
     if method == "class_weight":
         return Balance(initial, initial, everything, ratio)
-    return Balance(initial, initial, everything, everything)
+    return Balance(initial, initial, everything, alike)
 
 
 def parse_weights(text: str, families: Sequence[str]) -> np.ndarray:

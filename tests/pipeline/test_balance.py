@@ -30,6 +30,13 @@ def test_family_without_notes_is_left_out_of_the_target():
     assert found.acceptance.tolist() == [1.0, 0.0, pytest.approx(1 / 3)]
 
 
+@pytest.mark.parametrize("method", ["rejection", "streams", "none"])
+def test_a_family_that_only_another_set_has_keeps_its_weight_in_the_loss(method):
+    assert (
+        balance(np.array([10, 0, 30]), method, 1.0).class_weight.tolist() == [1.0] * 3
+    )
+
+
 def test_class_weights_make_families_count_alike():
     found = balance(NSYNTH, "class_weight", 1.0)
     weight = found.initial * found.class_weight
