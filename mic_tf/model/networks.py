@@ -14,6 +14,8 @@ from mic_tf.taxonomy import NOTE_SAMPLES
 
 layers = keras.layers
 
+MEAN_OF_MEMBERS = "mean_of_members"
+
 _DEPTHS = {"small_cnn": 2, "deep_cnn": 4, "mobile_cnn": 4}
 _POOLING = {"small_cnn": 4, "deep_cnn": 2, "mobile_cnn": 2}
 
@@ -48,7 +50,9 @@ class StepDropout(layers.Layer):
 class MeanLogProbability(layers.Layer):
     """Mean of the log-probabilities of several networks (product of experts).
 
-    Input: logits of each, [batch, families]. Output: logits, same shape.
+    Input: logits of each, [batch, families]. Output: logits, same shape. The shares
+    are a weight, [members, families], so that a member can be left out for families
+    that it never heard.
 
     Args:
       shares: weight of each network; they add up to 1.
@@ -58,10 +62,21 @@ class MeanLogProbability(layers.Layer):
         super().__init__(**{"trainable": False, **kwargs})
         self.shares = [float(share) for share in shares]
 
+    def build(self, input_shape: Sequence[tf.TensorShape]) -> None:
+        columns = [[share] * input_shape[0][-1] for share in self.shares]
+        self.family_shares = self.add_weight(
+            "family_shares",
+            [len(self.shares), input_shape[0][-1]],
+            initializer=keras.initializers.Constant(columns),
+            trainable=False,
+        )
+        super().build(input_shape)
+
     def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+        shares = tf.unstack(tf.cast(self.family_shares, inputs[0].dtype))
         weighted = (
             share * tf.nn.log_softmax(logits)
-            for share, logits in zip(self.shares, inputs, strict=True)
+            for share, logits in zip(shares, inputs, strict=True)
         )
         return tf.add_n(list(weighted))
 
@@ -92,7 +107,7 @@ def build_model(settings: RunSettings, num_families: int) -> keras.Model:
             _member(log_mel, settings.network, num_families, member_prefix(number))
             for number in range(len(shares))
         ]
-        mean = MeanLogProbability(shares, dtype=_loss_dtype(), name="mean_of_members")
+        mean = MeanLogProbability(shares, dtype=_loss_dtype(), name=MEAN_OF_MEMBERS)
         logits = mean(members)
     return keras.Model(waveform, logits, name=settings.network.model)
 

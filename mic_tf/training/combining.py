@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 from absl import logging
@@ -20,7 +21,8 @@ def combine(workdirs: Sequence[str], shares: Sequence[float], target: str) -> No
     """Writes a work folder whose network is those of several runs side by side.
 
     The answer is the mean of the members' log-probabilities (Hinton 2002, "Training
-    Products of Experts"), before their temperatures. The new folder takes data and
+    Products of Experts"), before their temperatures; of a family that a member never
+    heard, the mean over the others. The new folder takes data and
     protocol from the first run, which has to have heard all that the others heard.
 
     Args:
@@ -47,8 +49,25 @@ def combine(workdirs: Sequence[str], shares: Sequence[float], target: str) -> No
         model = networks.build_model(settings, len(runs[0].labels))
     for number, run in enumerate(runs):
         _copy(run.model, model, networks.member_prefix(number))
+    mean = model.get_layer(networks.MEAN_OF_MEMBERS)
+    mean.set_weights([family_shares(runs, shares)])
     with lock.only_one(target):
         _write(runs, settings, model, target)
+
+
+def family_shares(runs: Sequence[TrainedRun], shares: Sequence[float]) -> np.ndarray:
+    """The weight of each run for each family, float64 [runs, families].
+
+    A run that never heard a family has no say in it: its share goes to the others, by
+    their shares. Where none heard it, all keep theirs.
+    """
+    weights = np.array([shares] * len(runs[0].labels), np.float64).T
+    for row, run in zip(weights, runs, strict=True):
+        counts = run.summary["data"]["train_notes_per_family"]
+        row[[not counts[name] for name in run.labels]] = 0.0
+    orphans = ~weights.any(axis=0)
+    weights[:, orphans] = np.array(shares)[:, np.newaxis]
+    return weights / weights.sum(axis=0)
 
 
 def _settings(first: RunSettings, shares: Sequence[float]) -> RunSettings:

@@ -17,6 +17,7 @@ from absl import logging
 from mic_tf import bundled, files
 from mic_tf import settings as run_settings
 from mic_tf.errors import UserError
+from mic_tf.model import networks
 from mic_tf.settings import RunSettings
 from mic_tf.training import snapshots, workfolder
 from mic_tf.training.snapshots import Snapshot
@@ -192,7 +193,7 @@ def start(
     copied = 0
     for layer in model.layers:
         weights = other.get_layer(layer.name).get_weights() if layer.weights else []
-        if layer.name.endswith(HEAD):
+        if layer.name.endswith((HEAD, networks.MEAN_OF_MEMBERS)):
             weights = _head(layer.get_weights(), weights, labels, origin.labels)
         if weights:
             layer.set_weights(weights)
@@ -213,7 +214,7 @@ def _head(
     labels: tuple[str, ...],
     trained_labels: tuple[str, ...],
 ) -> list[np.ndarray]:
-    """Kernel [d, families] and bias [families] with what is known of the families."""
+    """Weights whose last axis is the families, with what is known of them."""
     for place, name in enumerate(labels):
         if name in trained_labels:
             for own, other in zip(fresh, trained, strict=True):

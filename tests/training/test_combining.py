@@ -72,6 +72,17 @@ def test_two_runs_become_one_that_is_evaluated_and_exported(
         assert embedding.shape == (3, 32)
 
 
+def test_a_run_has_no_say_in_families_that_it_never_heard(pair, tmp_path):
+    runs = [workfolder.load_run(workdir) for workdir in pair]
+    heard = [r.summary["data"]["train_notes_per_family"] for r in runs]
+    silent = next(name for name, n in heard[1].items() if n)
+    heard[1][silent] = 0
+    weights = combining.family_shares(runs, [0.75, 0.25])
+    place = runs[0].labels.index(silent)
+    assert weights[:, place].tolist() == [1.0, 0.0]
+    assert np.allclose(np.delete(weights, place, axis=1), [[0.75], [0.25]])
+
+
 def test_families_that_both_know_start_from_the_logits_of_every_member(pair, tmp_path):
     target = str(tmp_path / "both")
     combining.combine(pair, [0.5, 0.5], target)

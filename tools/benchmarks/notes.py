@@ -12,6 +12,7 @@ import numpy as np
 from mic_tf.datasets import preparation, schema
 from mic_tf.datasets.names import parse_name
 from mic_tf.datasets.note_builder import Example, NoteBuilder
+from mic_tf.datasets.problems import Problems
 from mic_tf.datasets.soundfont_notes import planning
 from mic_tf.datasets.soundfont_notes.soundfont_notes_dataset_builder import Builder
 from mic_tf.errors import UserError
@@ -154,7 +155,7 @@ class SyntheticNotes(NoteBuilder, skip_registration=True):
         capacity = dict.fromkeys(FAMILIES, wanted)
         return planning.allocate(max(wanted, 11), NSYNTH_FAMILY_NOTES, capacity)
 
-    def _split_generators(self, dl_manager):
+    def _name_labels(self) -> None:
         instruments = {
             _instrument(family, split, number)
             for split in SPLITS
@@ -162,12 +163,24 @@ class SyntheticNotes(NoteBuilder, skip_registration=True):
             for number in range(min(count, _INSTRUMENTS))
         }
         schema.set_names(self.info.features, instruments)
-        return super()._split_generators(dl_manager)
 
-    def _notes(self, split: str) -> Iterator[Example]:
-        for family, count in self._families(split).items():
+    def _sources(self, split: str) -> list["TonesOfSplit"]:
+        return [TonesOfSplit(split, self._families(split))]
+
+
+@dataclasses.dataclass(frozen=True)
+class TonesOfSplit:
+    """The notes of a split: how many of each family."""
+
+    split: str
+    families: dict[str, int]
+
+    def notes(self, problems: Problems) -> Iterator[Example]:
+        """Yields key and record of each note."""
+        del problems  # nothing made up is damaged
+        for family, count in self.families.items():
             for number in range(count):
-                instrument = _instrument(family, split, number % _INSTRUMENTS)
+                instrument = _instrument(family, self.split, number % _INSTRUMENTS)
                 note_id = f"{instrument}-{number:06d}"
                 audio = _tones()[FAMILIES.index(family)] * (0.2 + 0.8 * number / count)
                 audio = np.roll(audio, 7 * number)
