@@ -4,8 +4,8 @@ Usage:
   python tools/write_new_classes.py --out=FOLDER [--soundfont=A.sf2] \
       [--test_soundfont=B.sf2]
 
-FOLDER gets train/ (16 notes a class), valid/ (4) and test/ (20). No pitch of a class is
-in two of them.
+FOLDER gets train/ (16 notes a class), valid/ (4) and test/ (20), each as
+CLASS/SOUNDFONT/PITCH-VELOCITY.wav. No pitch of a class is in two of them.
 """
 
 import pathlib
@@ -59,7 +59,8 @@ def main(arguments: list[str]) -> None:
             instrument = planning.Instrument(
                 name, name, "unknown", bank.path, 0, program, low, high
             )
-            folder = out / split / name
+            # The folder below the class is the instrument.
+            folder = out / split / name / f"{name}_{pathlib.Path(bank.path).stem}"
             folder.mkdir(parents=True, exist_ok=True)
             for pitch, velocity in notes:
                 note = planning.PlannedNote(instrument, pitch, velocity)
