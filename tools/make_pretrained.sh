@@ -44,7 +44,7 @@ many=$folder/many
 late=$folder/many_late
 nsynth_only=$folder/nsynth
 best=$folder/best
-shares=0.6,0.4
+shares=0.55,0.45
 metrics=$best/eval/nsynth_jsonwav-valid/metrics.json
 bank_metrics=$best/eval/soundfont_notes_timgm-train/metrics.json
 

@@ -20,14 +20,6 @@ from mic_tf import command
 from mic_tf.errors import UserError
 from mic_tf.taxonomy import SAMPLE_RATE
 
-_OUT = flags.DEFINE_string("out", "", "Folder for the notes.")
-_SOUNDFONT = flags.DEFINE_string(
-    "soundfont", "", "For training and validation notes; default: TimGM6mb."
-)
-_TEST_SOUNDFONT = flags.DEFINE_string(
-    "test_soundfont", "", "For the test notes; default: the same."
-)
-
 PROGRAMS = {
     "bagpipe": (109, 55, 84),
     "banjo": (105, 48, 84),
@@ -43,16 +35,16 @@ _VELOCITIES = (50, 75, 100, 127)
 
 def main(arguments: list[str]) -> None:
     """Writes the notes, and `written.txt` that says what they are."""
-    if arguments or not _OUT.value:
+    if arguments or not flags.FLAGS.out:
         raise UserError("--out: give the folder, and flags only")
     import soundfile
 
     from mic_tf.datasets.soundfont_notes import planning, rendering
 
-    path = _SOUNDFONT.value or rendering.default_path()
-    test_path = _TEST_SOUNDFONT.value or path
+    path = flags.FLAGS.soundfont or rendering.default_path()
+    test_path = flags.FLAGS.test_soundfont or path
     banks = {each: rendering.SoundFont(each) for each in {path, test_path}}
-    out = pathlib.Path(_OUT.value)
+    out = pathlib.Path(flags.FLAGS.out)
     for name, (program, low, high) in PROGRAMS.items():
         for split, notes in plan(name, low, high).items():
             bank = banks[test_path if split == "test" else path]
@@ -92,5 +84,14 @@ def plan(name: str, low: int, high: int) -> dict[str, list[tuple[int, int]]]:
     return planned
 
 
+def define_flags() -> None:
+    flags.DEFINE_string("out", "", "Folder for the notes.")
+    flags.DEFINE_string(
+        "soundfont", "", "For training and validation notes; default: TimGM6mb."
+    )
+    flags.DEFINE_string("test_soundfont", "", "For the test notes; default: the same.")
+
+
 if __name__ == "__main__":
+    define_flags()
     command.run(main)
