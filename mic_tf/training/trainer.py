@@ -242,9 +242,12 @@ class _Run:
                 fill_to=batch_size,
                 pipeline=(context.input_pipeline_id, context.num_input_pipelines),
             )
-            return dataset.map(
+            dataset = dataset.map(
                 lambda waveform, family, weight, _: (waveform, family, weight)
             )
+            # Without end: the end of one that is over waits for TensorFlow's own
+            # tuning thread, about as long as validation took.
+            return dataset.repeat()
 
         return self._placement.strategy.distribute_datasets_from_function(of_worker)
 
