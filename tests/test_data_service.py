@@ -25,8 +25,11 @@ def start(*arguments: str) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
     )
-    line = process.stderr.readline()
-    assert line.startswith(("dispatcher", "worker")), line
+    # TensorFlow 2.21 writes lines of its own first.
+    said = []
+    while not (said and said[-1].startswith(("dispatcher", "worker"))):
+        said.append(process.stderr.readline())
+        assert said[-1], "".join(said)
     return process
 
 
