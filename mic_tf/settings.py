@@ -175,6 +175,13 @@ class AugmentSettings:
         "and 60, on half the notes.",
         minimum=0.0,
     )
+    drive_db: float = setting(
+        0.0,
+        "Overdrive by up to this many dB above a note's peak, bent or cut off, on a "
+        "third of the notes.",
+        minimum=0.0,
+        maximum=60.0,
+    )
     shift_seconds: float = setting(
         0.0, "Delay by up to this many seconds.", minimum=0.0, maximum=3.0
     )
@@ -215,7 +222,7 @@ class AugmentSettings:
     crop_seconds: float = setting(
         0.0,
         "On half the notes, start by up to this many seconds too late, and on a third "
-        "end early, with silence behind.",
+        "end after 0.2 to 4 s, with silence behind.",
         minimum=0.0,
         maximum=3.5,
     )
@@ -224,6 +231,13 @@ class AugmentSettings:
         "Play faster or slower by up to this share, at the same pitch.",
         minimum=0.0,
         maximum=0.5,
+    )
+    loop: float = setting(
+        0.0,
+        "Share of the notes whose sound stands still from 0.1 to 1 s on, as the loops "
+        "of samplers do.",
+        minimum=0.0,
+        maximum=1.0,
     )
     pitch_semitones: float = setting(
         0.0,

@@ -11,6 +11,7 @@ import pytest
 from mic_tf.taxonomy import FAMILIES, NSYNTH_FAMILY_NOTES
 from tools.benchmarks import input as input_section
 from tools.benchmarks import measuring, notes, report, step
+from tools.benchmarks.apart import Apart
 from tools.benchmarks.measuring import Aim, Row
 from tools.benchmarks.settings import QUICK, SECTIONS, BenchmarkSettings
 
@@ -68,6 +69,27 @@ def test_contenders_run_in_turn_after_one_run_that_is_not_timed():
     )
     assert "".join(order) == "ab" * 4
     assert [len(times) for times in timings.values()] == [3, 3]
+
+
+def twice(values: list[int], fail: bool):
+    """A contender for a process of its own."""
+    if fail:
+        raise ValueError("no such values")
+    return lambda: [2 * value for value in values]
+
+
+def test_a_contender_in_a_process_of_its_own_gives_its_result_and_its_seconds():
+    process = Apart(twice, ([1, 2], False))
+    try:
+        assert process.result == [2, 4]
+        assert 0 <= process.run() < 60
+    finally:
+        process.close()
+
+
+def test_a_contender_that_fails_in_its_process_says_why():
+    with pytest.raises(RuntimeError, match="ValueError: no such values"):
+        Apart(twice, ([1], True))
 
 
 def test_a_contender_may_say_itself_how_long_it_took():

@@ -15,7 +15,7 @@ from mic_tf.taxonomy import SAMPLE_RATE
 def augment_waveforms(
     waveform: tf.Tensor, target: tf.Tensor, settings: AugmentSettings
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Delay, noise and mixup of a batch.
+    """Delay, overdrive, noise and mixup of a batch.
 
     Args:
       waveform: int16 or float [batch, samples].
@@ -26,13 +26,20 @@ def augment_waveforms(
       The changed waveforms, float32 in about [-1, 1], and their targets. Unchanged
       (also in dtype) where nothing is switched on.
     """
-    wanted = (settings.shift_seconds, settings.noise_snr_db, settings.mixup_alpha)
+    wanted = [
+        settings.shift_seconds,
+        settings.drive_db,
+        settings.noise_snr_db,
+        settings.mixup_alpha,
+    ]
     if not any(wanted):
         return waveform, target
     if waveform.dtype.is_integer:
         waveform = tf.cast(waveform, tf.float32) / 32768.0
     if settings.shift_seconds:
         waveform = delay(waveform, settings.shift_seconds)
+    if settings.drive_db:
+        waveform = overdrive(waveform, settings.drive_db)
     if settings.noise_snr_db:
         waveform = add_noise(waveform, settings.noise_snr_db)
     if settings.mixup_alpha:
@@ -75,6 +82,21 @@ def delay(waveform: tf.Tensor, longest_seconds: float) -> tf.Tensor:
     position = tf.range(samples)[tf.newaxis] - tf.maximum(amount, 0)[:, tf.newaxis]
     moved = tf.gather(waveform, tf.maximum(position, 0), batch_dims=1)
     return tf.where(position >= 0, moved, 0.0)
+
+
+def overdrive(waveform: tf.Tensor, most_db: float) -> tf.Tensor:
+    """Drives a third of the notes by up to `most_db` over what their peak may be.
+
+    Half of those bend (tanh, as amplifiers do), half are cut off (as converters do).
+    """
+    batch, _ = _shape(waveform)
+    draws = tf.random.stateless_uniform([batch, 3], randomness.seed_for("overdrive"))
+    peak = tf.reduce_max(tf.abs(waveform), axis=1, keepdims=True)
+    gain = tf.pow(10.0, most_db / 20.0 * draws[:, :1]) / tf.maximum(peak, 1e-4)
+    bent = tf.tanh(waveform * gain)
+    cut = tf.clip_by_value(waveform * gain, -1.0, 1.0)
+    driven = peak * tf.where(draws[:, 1:2] < 0.5, bent, cut)
+    return tf.where(draws[:, 2:] < 1 / 3, driven, waveform)
 
 
 def add_noise(waveform: tf.Tensor, lowest_snr_db: float) -> tf.Tensor:

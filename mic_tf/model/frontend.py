@@ -12,6 +12,9 @@ from mic_tf.taxonomy import SAMPLE_RATE
 
 _PACKAGE = "mic_tf"
 _AMIN = 1e-10
+_NOTES_TOGETHER = 4
+"""Notes in a piece of a batch, at least."""
+_MOST_PIECES = 8
 
 
 def mel_weights(n_fft: int, n_mels: int, fmin: float, fmax: float) -> np.ndarray:
@@ -46,6 +49,23 @@ def check_bounds(n_fft: int, fmin: float, fmax: float) -> None:
             f"--fmin={fmin} --fmax={fmax}: 0 <= fmin < fmax <= {SAMPLE_RATE // 2} "
             "expected"
         )
+
+
+def _pieces(batch: int | None) -> int:
+    """Into how many parts a batch is cut, which may run at the same time.
+
+    On a CPU what lies between two ops of a few notes stays in its caches; some ops
+    also use one core only. Elsewhere it would only be more to launch.
+    """
+    if not batch or _on_accelerator():
+        return 1
+    most = max(1, min(batch // _NOTES_TOGETHER, _MOST_PIECES))
+    return next(pieces for pieces in range(most, 0, -1) if batch % pieces == 0)
+
+
+def _on_accelerator() -> bool:
+    devices = tf.config.get_visible_devices()
+    return any(device.device_type != "CPU" for device in devices)
 
 
 def _hz_to_mel(frequency: float) -> float:
@@ -117,12 +137,17 @@ class LogMel(keras.layers.Layer):
 
     def decibels(self, waveform: tf.Tensor) -> tf.Tensor:
         """Decibels below each note's maximum, in [-top_db, 0]: before the scaling."""
+        pieces = _pieces(waveform.shape[0])
+        if pieces == 1:
+            return self._decibels(waveform)
+        parts = [self._decibels(part) for part in tf.split(waveform, pieces)]
+        return tf.concat(parts, axis=0)
+
+    def _decibels(self, waveform: tf.Tensor) -> tf.Tensor:
         power = self.mel_power(waveform)
-        peak = tf.reduce_max(power, axis=(1, 2), keepdims=True)
-        log_power = tf.math.log(tf.maximum(power, _AMIN))
-        log_peak = tf.math.log(tf.maximum(peak, _AMIN))
-        decibels = (10.0 / np.log(10.0)) * (log_power - log_peak)
-        return tf.maximum(decibels, -self.top_db)
+        decibels = (10.0 / np.log(10.0)) * tf.math.log(tf.maximum(power, _AMIN))
+        peak = tf.reduce_max(decibels, axis=(1, 2), keepdims=True)
+        return tf.maximum(decibels - peak, -self.top_db)
 
     def mel_power(self, waveform: tf.Tensor) -> tf.Tensor:
         """Mel power spectrogram, `[batch, frames, n_mels]` float32."""

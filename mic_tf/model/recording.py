@@ -38,6 +38,7 @@ def record_again(
     """
     wanted = [
         settings.crop_seconds or settings.stretch,
+        settings.loop,
         settings.pitch_semitones,
         settings.decay_db,
         settings.echo,
@@ -51,6 +52,8 @@ def record_again(
         decibels = retime(
             decibels, settings.crop_seconds, settings.stretch, silence=-2.0 * top_db
         )
+    if settings.loop:
+        decibels = loop(decibels, settings.loop)
     if settings.pitch_semitones:
         decibels = change_pitch(decibels, settings.pitch_semitones, top_db)
     if settings.decay_db:
@@ -85,8 +88,7 @@ def retime(
     per_second = (frames - 1) / _NOTE_SECONDS
     tempo = tf.exp((2.0 * draws[:, 0:1] - 1.0) * float(np.log1p(stretch)))
     first = tf.where(draws[:, 1:2] < 0.5, draws[:, 2:3] * longest_cut * per_second, 0.0)
-    # Most cut recordings are long: the square root of a draw is near 1.
-    kept = 0.2 + 3.8 * tf.sqrt(draws[:, 4:5])
+    kept = 0.2 + 3.8 * draws[:, 4:5]
     ends = draws[:, 3:4] < (1 / 3 if longest_cut else 0.0)
     last = tf.where(ends, kept * per_second, float(frames))
     frame = tf.range(frames, dtype=tf.float32)[tf.newaxis]
@@ -95,6 +97,30 @@ def retime(
     distance = tf.abs(source[:, :, tf.newaxis] - frame[:, tf.newaxis, :])
     moved = tf.matmul(tf.maximum(1.0 - distance, 0.0), decibels)
     return tf.where(present[:, :, tf.newaxis], moved, silence)
+
+
+def loop(decibels: tf.Tensor, share: float) -> tf.Tensor:
+    """Lets the sound stand still from some moment on; only its level goes on.
+
+    So sound the short loops of samplers: no vibrato, no bow, no beats. The spectrum is
+    the mean of up to half a second that begins 0.1 to 1 s into the note.
+
+    Args:
+      decibels: [batch, frames, n_mels].
+      share: of the notes that are looped.
+    """
+    batch, frames, _ = decibels.shape
+    batch = batch or tf.shape(decibels)[0]
+    draws = _draws("loop", [batch, 3])
+    per_second = (frames - 1) / _NOTE_SECONDS
+    frame = tf.range(frames, dtype=tf.float32)[tf.newaxis]
+    start = tf.floor((0.1 + 0.9 * draws[:, :1]) * per_second)
+    length = 1.0 + tf.floor(0.5 * per_second * draws[:, 1:2])
+    looped = tf.cast((frame >= start) & (frame < start + length), tf.float32)
+    level = _level(decibels)
+    still = tf.matmul(looped[:, tf.newaxis] / length[:, tf.newaxis], decibels - level)
+    later = (frame >= start) & (draws[:, 2:] < share)
+    return tf.where(later[:, :, tf.newaxis], still - _level(still) + level, decibels)
 
 
 def change_pitch(decibels: tf.Tensor, most: float, top_db: float) -> tf.Tensor:
@@ -195,6 +221,12 @@ def _band_hertz(n_mels: int) -> np.ndarray:
 
 def _below_maximum(decibels: tf.Tensor) -> tf.Tensor:
     return decibels - tf.reduce_max(decibels, axis=(1, 2), keepdims=True)
+
+
+def _level(decibels: tf.Tensor) -> tf.Tensor:
+    """Decibels of all bands together, [batch, frames, 1]."""
+    power = tf.reduce_sum(tf.pow(10.0, decibels / 10.0), axis=2, keepdims=True)
+    return _to_decibels(power)
 
 
 def _to_decibels(power: tf.Tensor) -> tf.Tensor:

@@ -7,7 +7,12 @@ import tensorflow as tf
 from mic_tf.model import augment, randomness
 from mic_tf.settings import AugmentSettings
 
-WAVEFORM = {"shift_seconds": 0.5, "noise_snr_db": 10.0, "mixup_alpha": 0.4}
+WAVEFORM = {
+    "shift_seconds": 0.5,
+    "drive_db": 20.0,
+    "noise_snr_db": 10.0,
+    "mixup_alpha": 0.4,
+}
 LOG_MEL = {
     "tilt_db": 12.0,
     "band_pass_octaves": 2.0,
@@ -16,6 +21,7 @@ LOG_MEL = {
     "floor_db": 40.0,
     "crop_seconds": 1.0,
     "stretch": 0.2,
+    "loop": 1.0,
     "pitch_semitones": 4.0,
     "decay_db": 6.0,
     "roll_bands": 3,
@@ -72,6 +78,23 @@ def test_every_augmentation_is_off_by_default(waveforms, log_mels):
     assert augment.augment_log_mel(log_mels, off) is log_mels
     switches = [f.name for f in dataclasses.fields(off) if not getattr(off, f.name)]
     assert set(switches) == set(WAVEFORM) | set(LOG_MEL)
+
+
+def test_overdrive_bends_or_cuts_a_third_of_the_notes_below_their_peak():
+    notes = 600
+    sine = 0.5 * np.sin(np.arange(400) * 0.1).astype(np.float32)
+    waveform = tf.constant(np.tile(sine, [notes, 1]))
+    driven = at_step(1, augment.overdrive, waveform, 20.0).numpy()
+    changed = np.abs(driven - sine).max(axis=1) > 1e-6
+    assert 0.25 < changed.mean() < 0.42
+    assert np.abs(driven).max() <= np.abs(sine).max() + 1e-6
+    power = np.mean(driven[changed] ** 2, axis=1)
+    # From just below the sine to a square wave.
+    assert (power > np.mean(sine**2) * 0.5).all()
+    assert (power <= np.abs(sine).max() ** 2 + 1e-6).all()
+    flat = np.mean(np.abs(np.abs(driven[changed]) - np.abs(sine).max()) < 1e-6, axis=1)
+    # Cut notes lie at their peak for many samples, bent ones hardly ever.
+    assert 0.3 < np.mean(flat > 0.05) < 0.7
 
 
 def test_mixup_mixes_labels_in_the_shares_of_the_sounds():

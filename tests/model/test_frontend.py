@@ -74,6 +74,16 @@ def real_notes(folder, count) -> np.ndarray:
     return np.stack(notes)
 
 
+@pytest.mark.parametrize("batch", [7, 8, 9, 32, 36])
+def test_a_batch_in_pieces_gives_what_its_notes_give_alone(batch):
+    layer = LogMel()
+    waveforms = np.resize(synthetic_waveforms()[:, :8000], [batch, 8000])
+    whole = layer.decibels(tf.constant(waveforms)).numpy()
+    assert whole.shape == (batch, 16, 96)
+    alone = [layer.decibels(tf.constant(note[np.newaxis])) for note in waveforms]
+    assert np.abs(whole - np.concatenate(alone)).max() < 1e-3
+
+
 def test_int16_and_float_waveforms_give_the_same():
     layer = LogMel()
     waveform = np.round(synthetic_waveforms() * 32_000).astype(np.int16)

@@ -22,6 +22,7 @@ def test_result_is_relative_to_its_maximum_and_clipped_as_the_front_end_does(dec
     settings = AugmentSettings(
         crop_seconds=1.0,
         stretch=0.2,
+        loop=0.5,
         pitch_semitones=4.0,
         decay_db=6.0,
         echo=0.5,
@@ -53,6 +54,22 @@ def test_pitch_moves_the_loudest_band_by_the_same_factor_of_frequency(decibels):
     assert np.abs(semitones).max() <= 12.0 + 2.5
     assert semitones.min() < -3.0
     assert semitones.max() > 3.0
+
+
+def test_a_looped_note_keeps_its_attack_and_level_and_then_stands_still(decibels):
+    beats = 10.0 * np.sin(np.arange(64)[:, np.newaxis] + np.arange(64))
+    beating = (decibels + beats.astype(np.float32)).numpy()
+    changed = at_step(1, recording.loop, tf.constant(beating), 1.0).numpy()
+    attack = int(0.1 * 63 / 4.0)
+    assert (changed[:, :attack] == beating[:, :attack]).all()
+
+    def level(values):
+        return 10.0 * np.log10(np.sum(10.0 ** (values / 10.0), axis=2, keepdims=True))
+
+    late = slice(int(1.1 * 63 / 4.0), None)
+    assert np.ptp((changed - level(changed))[:, late], axis=1).max() < 1e-3
+    assert np.ptp((beating - level(beating))[:, late], axis=1).max() > 10.0
+    assert np.abs(level(changed) - level(beating)).max() < 1e-3
 
 
 def test_an_echo_only_adds_and_only_later(decibels):

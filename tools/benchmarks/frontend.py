@@ -1,5 +1,6 @@
 """The log-mel front-end on batches of 32 notes, against librosa and PyTorch."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -9,6 +10,7 @@ from mic_tf.model.frontend import LogMel
 from mic_tf.settings import FrontEndSettings
 from mic_tf.taxonomy import SAMPLE_RATE
 from tools.benchmarks import alternatives
+from tools.benchmarks.apart import Apart
 from tools.benchmarks.measuring import Aim, Row, in_turn, missing, rate_row, ratio_row
 from tools.benchmarks.notes import Notes
 from tools.benchmarks.settings import BenchmarkSettings
@@ -24,21 +26,31 @@ AGAINST_TORCH = Aim(1.25, hoped=1.5)
 
 FrontEnd = Callable[[], np.ndarray]
 """Gives the decibels of the batch, float32 [batch, frames, n_mels]."""
+Build = Callable[[np.ndarray, FrontEndSettings, int], FrontEnd]
+"""From float32 [batch, samples], the settings, and how often it does it in a run."""
 
 
 def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
     """Notes a second of each, and how far apart their results are."""
     waveforms, _ = notes.batch(BATCH)
     floats = waveforms.astype(np.float32) / 32768
-    frontends = _frontends(floats, FrontEndSettings())
-    expected = frontends[_OURS]()
-    apart = {n: float(np.abs(f() - expected).max()) for n, f in frontends.items()}
     repeats = 1 if settings.quick else _BATCHES_A_ROUND
-    timings = in_turn(
-        {name: _repeated(run, repeats) for name, run in frontends.items()},
-        seconds=settings.seconds,
-        least_rounds=settings.least_rounds,
-    )
+    with contextlib.ExitStack() as stack:
+        processes = {}
+        for name, build in _frontends().items():
+            process = Apart(build, (floats, FrontEndSettings(), repeats))
+            stack.callback(process.close)
+            processes[name] = process
+        expected = processes[_OURS].result
+        apart = {
+            name: float(np.abs(process.result - expected).max())
+            for name, process in processes.items()
+        }
+        timings = in_turn(
+            {name: process.run for name, process in processes.items()},
+            seconds=settings.seconds,
+            least_rounds=settings.least_rounds,
+        )
     work = BATCH * repeats
     yield rate_row(SECTION, _OURS, timings[_OURS], work, note=f"batches of {BATCH}")
     for name, aim, why in (
@@ -52,33 +64,47 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
         yield ratio_row(SECTION, timings, _OURS, name, work=work, aim=aim, note=note)
 
 
-def _repeated(run: FrontEnd, times: int) -> Callable[[], None]:
-    def repeated() -> None:
-        for _ in range(times):
-            run()
-
-    return repeated
-
-
-def _frontends(
-    waveforms: np.ndarray, settings: FrontEndSettings
-) -> dict[str, FrontEnd]:
-    """Those that can be had here, all on the same float32 waveforms."""
-    found = {_OURS: _ours(waveforms, settings)}
+def _frontends() -> dict[str, Build]:
+    """Those that can be had here."""
+    found = {_OURS: build_ours}
     if alternatives.librosa():
-        found[_LIBROSA] = lambda: librosa_decibels(waveforms, settings)
+        found[_LIBROSA] = build_librosa
     if alternatives.torch():
-        from tools.benchmarks.torch_network import TorchFrontEnd
-
-        frontend = TorchFrontEnd(settings)
-        found[_TORCH] = lambda: frontend.on_numpy(waveforms)
+        found[_TORCH] = build_torch
     return found
 
 
-def _ours(waveforms: np.ndarray, settings: FrontEndSettings) -> FrontEnd:
+def build_ours(
+    waveforms: np.ndarray, settings: FrontEndSettings, repeats: int
+) -> FrontEnd:
     function = tf.function(LogMel.from_settings(settings).decibels)
     tensor = tf.constant(waveforms)
-    return lambda: function(tensor).numpy()
+    return _repeated(lambda: function(tensor).numpy(), repeats)
+
+
+def build_librosa(
+    waveforms: np.ndarray, settings: FrontEndSettings, repeats: int
+) -> FrontEnd:
+    return _repeated(lambda: librosa_decibels(waveforms, settings), repeats)
+
+
+def build_torch(
+    waveforms: np.ndarray, settings: FrontEndSettings, repeats: int
+) -> FrontEnd:
+    alternatives.torch()  # Sets its threads.
+    from tools.benchmarks.torch_network import TorchFrontEnd
+
+    frontend = TorchFrontEnd(settings)
+    return _repeated(lambda: frontend.on_numpy(waveforms), repeats)
+
+
+def _repeated(run: FrontEnd, times: int) -> FrontEnd:
+    def repeated() -> np.ndarray:
+        for _ in range(times):
+            result = run()
+        return result
+
+    return repeated
 
 
 def librosa_decibels(waveforms: np.ndarray, settings: FrontEndSettings) -> np.ndarray:

@@ -1,0 +1,69 @@
+"""A contender in a process of its own.
+
+Threads of PyTorch and OpenBLAS go on spinning for a while when their work is done; in
+one process they take the cores from whoever comes next.
+"""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+class Apart:
+    """What `build(*arguments)` gives, run there as often as it is asked for here."""
+
+    def __init__(self, build: Callable[..., Callable[[], Any]], arguments: Sequence):
+        """Starts the process and waits for the first run.
+
+        Args:
+          build: of a module, so that the process can import it.
+          arguments: of it.
+
+        Raises:
+          RuntimeError: it failed there.
+        """
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        process = context.Process(
+            target=_serve, args=(theirs, build, tuple(arguments)), daemon=True
+        )
+        process.start()
+        theirs.close()
+        self._process = process
+        self.result = self._answer()
+        """What the first run gave."""
+
+    def run(self) -> float:
+        """Runs it once more; the seconds that took there."""
+        self._connection.send("run")
+        return self._answer()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._connection.close()
+        self._process.join()
+
+    def _answer(self) -> Any:
+        try:
+            value, error = self._connection.recv()
+        except EOFError:
+            self._process.join()
+            raise RuntimeError(f"ended with {self._process.exitcode}") from None
+        if error:
+            raise RuntimeError(error)
+        return value
+
+
+def _serve(connection, build: Callable[..., Callable[[], Any]], arguments: tuple):
+    try:
+        run = build(*arguments)
+        connection.send((run(), ""))
+        while connection.recv():
+            started = time.perf_counter()
+            run()
+            connection.send((time.perf_counter() - started, ""))
+    except EOFError:
+        pass  # The other side has closed it.
+    except Exception as error:  # noqa: BLE001 - goes to the other side
+        connection.send((None, f"{type(error).__name__}: {error}"))
