@@ -5,7 +5,8 @@
 Writes a SavedModel (waveform in, families out; needs TensorFlow alone), TFLite files
 (`--tflite=float32,float16,int8`), the labels and `contract.json`, by default into the
 work folder's `export`. `--weights` adds the weights as they were trained, from which
-`train --init_from=DIR` goes on, on other classes too.
+`train --init_from=DIR` goes on, on other classes too. `--familiarity` lets `predict
+--min_familiarity` tell what is unlike all notes of training.
 """
 
 from absl import flags
@@ -29,8 +30,17 @@ def define_flags() -> None:
         "Write the trained weights too, so that others can train --init_from the "
         "export.",
     )
+    flags.DEFINE_bool(
+        "familiarity",
+        False,
+        "Write embeddings of training notes, by which `predict --min_familiarity` "
+        "tells what is unlike them. Reads training and validation notes.",
+    )
     flags.DEFINE_string(
-        "data_dir", "", "Folder of the prepared data sets for int8; default: the run's."
+        "data_dir",
+        "",
+        "Folder of the prepared data sets for int8 and --familiarity; default: the "
+        "run's.",
     )
 
 
@@ -47,16 +57,25 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"--tflite={unknown[0]}: float32, float16 or int8 expected")
 
     from mic_tf import files
-    from mic_tf.serving import exporter
+    from mic_tf.serving import exporter, training_notes
     from mic_tf.training import workfolder
 
     data_dir = flags.FLAGS.data_dir
     out = flags.FLAGS.out or files.join(workdir, workfolder.EXPORT)
     files.register_file_systems(workdir, out, data_dir)
     run = workfolder.load_run(workdir.rstrip("/"))
-    notes = exporter.representative_notes(run, data_dir) if "int8" in kinds else []
+    int8 = "int8" in kinds
+    notes = training_notes.representative_notes(run, data_dir) if int8 else []
+    familiarity = None
+    if flags.FLAGS.familiarity:
+        familiarity = training_notes.familiarity(run, data_dir)
     exporter.export(
-        run, out, tflite_kinds=kinds, notes=notes, weights=flags.FLAGS.weights
+        run,
+        out,
+        tflite_kinds=kinds,
+        notes=notes,
+        weights=flags.FLAGS.weights,
+        familiarity=familiarity,
     )
     print(f"exported to {out}")
 

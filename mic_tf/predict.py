@@ -43,11 +43,17 @@ def define_flags() -> None:
         lower_bound=0.0,
         upper_bound=1.0,
     )
+    flags.DEFINE_string(
+        "min_familiarity",
+        "0",
+        "Sounds less like the notes of training than this are called unsure; `auto`: "
+        "what 95 % of the model's validation notes reach. 0: none.",
+    )
     flags.DEFINE_bool(
         "resume",
         False,
         "Keep the answers that --out has, and answer what is missing; refused where "
-        "another model or --min_probability made them.",
+        "another model, --min_probability or --min_familiarity made them.",
     )
     flags.DEFINE_integer(
         "neighbours",
@@ -80,19 +86,21 @@ def main(arguments: list[str]) -> int:
     from mic_tf.audio.finding import find_audio
     from mic_tf.serving import prediction
     from mic_tf.serving.classifier import Classifier
+    from mic_tf.serving.doubt import Doubt
 
     files.register_file_systems(model, flag.out)
+    paths = list(find_audio(_with_standard_input(arguments)))
+    classifier = Classifier.load(model)
+    least = _min_familiarity(flag.min_familiarity, classifier.contract.min_familiarity)
     options = prediction.Options(
         layout=flag.format,
         out=flag.out,
         batch_size=flag.batch_size,
-        min_probability=flag.min_probability,
+        doubt=Doubt(flag.min_probability, least),
         hop_seconds=flag.hop,
         resume=flag.resume,
         neighbours=flag.neighbours,
     )
-    paths = list(find_audio(_with_standard_input(arguments)))
-    classifier = Classifier.load(model)
     run = prediction.predict
     if flag.timeline:
         run = prediction.predict_timelines
@@ -110,6 +118,24 @@ def _check_combination(flag: flags.FlagValues) -> None:
         raise UserError("--format=audacity: needs --timeline")
     if flag.resume and (flag.timeline or flag.neighbours or not flag.out):
         raise UserError("--resume: needs --out, without --timeline or --neighbours")
+
+
+def _min_familiarity(asked: str, of_model: float | None) -> float:
+    """The threshold that is meant; 0 where none is."""
+    try:
+        value = of_model if asked == "auto" else float(asked)
+    except ValueError:
+        value = -1.0
+    if value is not None and not 0.0 <= value <= 1.0:
+        raise UserError(
+            f"--min_familiarity={asked}: a number from 0 to 1 or auto expected"
+        )
+    if value != 0 and of_model is None:
+        raise UserError(
+            f"--min_familiarity={asked}: this model does not tell; export it with "
+            "--familiarity"
+        )
+    return value
 
 
 def _with_standard_input(arguments: list[str]) -> Iterator[str]:

@@ -48,6 +48,20 @@ def test_listed_files_and_those_of_a_folder_are_answered(
     assert [bool(row["error"]) for row in found] == [False, False, False, True]
 
 
+def test_a_model_without_familiarity_refuses_to_be_asked_for_it(tiny_export, tmp_path):
+    sound = tmp_path / "a.wav"
+    soundfile.write(sound, np.full(8_000, 0.1), 16_000)
+    for asked, reason in (
+        ("auto", "this model does not tell; export it with --familiarity"),
+        ("0.5", "this model does not tell; export it with --familiarity"),
+        ("much", "a number from 0 to 1 or auto expected"),
+        ("1.5", "a number from 0 to 1 or auto expected"),
+        ("nan", "a number from 0 to 1 or auto expected"),
+    ):
+        line = refused(f"--model={tiny_export}", f"--min_familiarity={asked}", sound)
+        assert line == f"error: --min_familiarity={asked}: {reason}"
+
+
 def test_mistakes_are_one_line_and_status_2(tmp_path):
     assert refused() == "error: no files; give audio files, folders or patterns"
     assert "unknown" in refused("--formt=csv", "a.wav").lower()

@@ -86,7 +86,8 @@ evaluate_bank() {
 }
 
 export_model() {
-  "$python" -m mic_tf.export --workdir="$best" --out="$out" --weights --tflite=
+  "$python" -m mic_tf.export --workdir="$best" --out="$out" --weights --familiarity \
+    --data_dir="$data" --tflite=
 }
 
 write_card() {

@@ -2,10 +2,10 @@ r"""How many sounds that are no instrument are called unsure.
 
   python tools/unsure_table.py --model=runs/phase4 --sounds=FOLDER
 
-The threshold is the highest `--min_probability` at which 95 % of the notes of
-`--split` still get a family. Noise, hum, clicks and speech-like sounds are generated;
-`--sounds` adds recordings, one kind in each of its folders. Prints one row for each
-kind.
+Two thresholds, each the highest at which 95 % of the notes of `--split` still get a
+family: of `--min_probability`, and of `--min_familiarity` where the model tells it.
+Noise, hum, clicks and speech-like sounds are generated; `--sounds` adds recordings, one
+kind in each of its folders. Prints one row for each kind.
 """
 
 import collections
@@ -134,7 +134,9 @@ def main(arguments: list[str]) -> None:
     notes = measured_notes.notes_of_flags()
 
     from mic_tf.evaluation import metrics
+    from mic_tf.serving import familiarity
     from mic_tf.serving.classifier import Classifier
+    from mic_tf.serving.doubt import Doubt
 
     classifier = Classifier.load(measured_notes.MODEL.value)
 
@@ -145,32 +147,40 @@ def main(arguments: list[str]) -> None:
     table = np.array([list(answer.probabilities.values()) for answer in of_notes])
     threshold = metrics.threshold_keeping(table)
     print(f"notes: {len(of_notes)} of {notes.words}")
-    print(f"--min_probability={threshold:.4f} keeps 95 % of them\n")
-    print("| sounds | n | unsure or silence | taken for |")
-    print("| --- | --- | --- | --- |")
-    print(row("notes", of_notes, threshold))
+    print(f"--min_probability={threshold:.4f} keeps 95 % of them")
+    doubts = [Doubt(min_probability=threshold)]
+    if classifier.contract.min_familiarity is not None:
+        familiar = np.array([answer.familiarity for answer in of_notes])
+        least = familiarity.keeping(familiar)
+        print(f"--min_familiarity={least:.4f} keeps 95 % of them")
+        doubts.append(Doubt(min_familiarity=least))
+    names = ["probability", "familiarity"][: len(doubts)]
+    columns = [f"unsure or silence by {name} | taken for" for name in names]
+    print(f"\n| sounds | n | {' | '.join(columns)} |")
+    print("| --- | --- |" + " --- | --- |" * len(doubts))
+    print(row("notes", of_notes, doubts))
     for kind in KINDS:
         if _GENERATED.value:
             found = answers_of(generated(kind, _GENERATED.value))
-            print(row(f"{kind} (generated)", found, threshold))
+            print(row(f"{kind} (generated)", found, doubts))
     for kind, paths in recordings(_SOUNDS.value).items() if _SOUNDS.value else ():
         found = [answer for _, answer in classifier.classify_files(paths)]
         read = [answer for answer in found if not isinstance(answer, UserError)]
-        print(row(kind, read, threshold))
+        print(row(kind, read, doubts))
 
 
-def row(kind: str, answers: list, threshold: float) -> str:
+def row(kind: str, answers: list, doubts: list) -> str:
     """One row: how many get no family, and what the rest is taken for."""
-    from mic_tf.serving import classifier
+    from mic_tf.serving.classifier import SILENCE
+    from mic_tf.serving.doubt import UNSURE
 
-    taken = collections.Counter(
-        answer.family
-        for answer in answers
-        if answer.probability >= threshold and answer.family != classifier.SILENCE
-    )
-    share = 1 - taken.total() / max(1, len(answers))
-    families = ", ".join(f"{name} {n}" for name, n in taken.most_common(3))
-    return f"| {kind} | {len(answers)} | {share:.1%} | {families} |"
+    cells = [kind, str(len(answers))]
+    for doubt in doubts:
+        taken = collections.Counter(map(doubt.family, answers))
+        none = taken.pop(UNSURE, 0) + taken.pop(SILENCE, 0)
+        cells.append(f"{none / max(1, len(answers)):.1%}")
+        cells.append(", ".join(f"{name} {n}" for name, n in taken.most_common(3)))
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -89,11 +89,11 @@ def with_nearest(
     if not candidates:
         return mistakes, 0
     own_rows = np.unique([mistake.row for mistake in mistakes])
-    own = dict(zip(*_embedded(records, own_rows, embedding), strict=True))
+    own = dict(zip(*embedded(records, own_rows, embedding), strict=True))
     wrong = np.array([own[mistake.row] for mistake in mistakes])
     cosines = []
     for each, rows in candidates:
-        _, vectors = _embedded(each.records, rows, embedding)
+        _, vectors = embedded(each.records, rows, embedding)
         cosine = wrong @ vectors.T
         if each.records is records:
             cosine[np.array([[m.row] for m in mistakes]) == rows] = -1.0
@@ -168,7 +168,7 @@ def nearest_families(mistakes: list[Mistake]) -> str:
     )
 
 
-def _embedded(
+def embedded(
     records: Records, wanted: np.ndarray, embedding: Embedding
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows, sorted, and their embeddings of length 1."""

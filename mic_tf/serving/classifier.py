@@ -17,6 +17,7 @@ from mic_tf import bundled
 from mic_tf.audio import reading, waveforms
 from mic_tf.errors import UserError
 from mic_tf.serving import contract as contracts
+from mic_tf.serving import familiarity as familiarities
 from mic_tf.serving import models
 from mic_tf.taxonomy import NOTE_SAMPLES, SAMPLE_RATE
 
@@ -37,6 +38,8 @@ class Answer:
       probabilities: of every family, in the order of the labels; 0 for silence.
       embedding: float32 [d], the mean over the windows of the sound.
       channels: how many the sound had; their mean was classified.
+      familiarity: how like the notes of training it is, at most 1, the mean over the
+        windows; None where the model does not tell.
     """
 
     family: str
@@ -44,6 +47,7 @@ class Answer:
     probabilities: dict[str, float]
     embedding: np.ndarray
     channels: int = 1
+    familiarity: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +59,14 @@ class Window:
       end: in seconds, at most 4 later.
       family: the most probable family, or `silence`.
       probability: of that family.
+      familiarity: as in `Answer`.
     """
 
     start: float
     end: float
     family: str
     probability: float
+    familiarity: float | None = None
 
 
 class Classifier:
@@ -73,7 +79,11 @@ class Classifier:
     """
 
     def __init__(
-        self, contract: contracts.Contract, infer: models.Infer, fingerprint: str = ""
+        self,
+        contract: contracts.Contract,
+        infer: models.Infer,
+        fingerprint: str = "",
+        familiarity: familiarities.Familiarity | None = None,
     ):
         """See `load`.
 
@@ -81,11 +91,13 @@ class Classifier:
           contract: of the model.
           infer: the model, as `models.open_model` gives it.
           fingerprint: as `models.fingerprint` gives it.
+          familiarity: with the notes of training, where the model tells.
         """
         self.contract = contract
         self.labels = contract.labels
         self.fingerprint = fingerprint
         self._infer = infer
+        self._familiarity = familiarity
 
     @classmethod
     def load(cls, path: str | os.PathLike | None = None) -> "Classifier":
@@ -99,7 +111,13 @@ class Classifier:
           UserError: there is no whole export, or one that this program refuses.
         """
         folder = bundled.folder() if path is None else os.fspath(path)
-        return cls(*models.open_model(folder), models.fingerprint(folder))
+        contract, infer = models.open_model(folder)
+        known = None
+        if contract.min_familiarity is not None:
+            known = familiarities.read(
+                models.parts(folder)[0], contract.embedding_width
+            )
+        return cls(contract, infer, models.fingerprint(folder), known)
 
     def __call__(self, sound: Sound, sample_rate: float | None = None) -> Answer:
         """The answer for one sound.
@@ -162,7 +180,8 @@ class Classifier:
                 yield _Sound([(start, waveform)])
 
         for answer in self._answers(single(), batch_size):
-            yield Window(*starts.popleft(), answer.family, answer.probability)
+            said = (answer.family, answer.probability, answer.familiarity)
+            yield Window(*starts.popleft(), *said)
         if source.error:
             raise source.error
 
@@ -205,9 +224,13 @@ class Classifier:
         batch = np.zeros([len(pending), NOTE_SAMPLES], np.float32)
         for row, (_, waveform) in zip(batch, pending, strict=True):
             row[: waveform.size] = waveform
-        rows = zip(pending, *self._infer(batch), strict=True)
-        for (sound, _), probabilities, embedding in rows:
-            sound.add(probabilities, embedding)
+        answers, embeddings = self._infer(batch)
+        familiar = [None] * len(batch)
+        if self._familiarity:
+            familiar = self._familiarity.of(embeddings)
+        rows = zip(pending, answers, embeddings, familiar, strict=True)
+        for (sound, _), probabilities, embedding, familiarity in rows:
+            sound.add(probabilities, embedding, familiarity)
 
     def _answer(self, sound: "_Sound") -> Answer | UserError:
         if sound.error:
@@ -219,7 +242,12 @@ class Classifier:
         if sound.peak <= SILENCE_PEAK:
             family, probability, probabilities = SILENCE, 1.0, 0 * probabilities
         named = zip(self.labels, map(float, probabilities), strict=True)
-        return Answer(family, probability, dict(named), embedding, sound.channels)
+        familiarity = None
+        if sound.familiarity is not None:
+            familiarity = float(sound.familiarity / sound.classified)
+        return Answer(
+            family, probability, dict(named), embedding, sound.channels, familiarity
+        )
 
 
 class _Sound:
@@ -233,6 +261,7 @@ class _Sound:
       classified: windows classified so far.
       probabilities: their sum.
       embedding: their sum.
+      familiarity: its sum; None where the model does not tell.
     """
 
     def __init__(
@@ -245,6 +274,7 @@ class _Sound:
         self.classified = 0
         self.probabilities: Any = 0.0
         self.embedding: Any = 0.0
+        self.familiarity: float | None = None
         self._read = 0
         self._ended = False
 
@@ -263,10 +293,17 @@ class _Sound:
         """Takes what the file's header says."""
         self.channels = header.channels
 
-    def add(self, probabilities: np.ndarray, embedding: np.ndarray) -> None:
+    def add(
+        self,
+        probabilities: np.ndarray,
+        embedding: np.ndarray,
+        familiarity: float | None,
+    ) -> None:
         self.classified += 1
         self.probabilities = self.probabilities + probabilities.astype(np.float64)
         self.embedding = self.embedding + embedding.astype(np.float64)
+        if familiarity is not None:
+            self.familiarity = (self.familiarity or 0.0) + float(familiarity)
 
     def is_done(self) -> bool:
         return self._ended and (self.error is not None or self.classified == self._read)

@@ -15,6 +15,7 @@ Version 1 is one JSON object:
 | `results` | one object for each evaluation: data set, split, protocol, n, figures |
 | `settings` | all settings of the run |
 | `weights` | folder of the trained weights for `train --init_from`; empty: none |
+| `min_familiarity` | what 95 % of validation notes reach; null: it does not tell |
 
 It is written last, so a folder that has it has all of the model, and it is checked
 before a model is used: another version, rate or windowing is refused.
@@ -62,6 +63,8 @@ class Contract:
       results: measured figures, one object for each evaluation.
       settings: all settings of the run.
       weights: folder of the trained weights beside the model; empty: there is none.
+      min_familiarity: what 95 % of validation notes reach; None: the export has no
+        embeddings of training notes.
     """
 
     labels: tuple[str, ...]
@@ -72,6 +75,7 @@ class Contract:
     results: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     weights: str = ""
+    min_familiarity: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The whole content of `contract.json`."""
@@ -87,6 +91,7 @@ class Contract:
             "results": self.results,
             "settings": self.settings,
             "weights": self.weights,
+            "min_familiarity": self.min_familiarity,
         }
 
     def _outputs(self) -> dict[str, Any]:
@@ -145,6 +150,7 @@ def _from_dict(content: Any) -> Contract:
         results=_section(content, "results", list),
         settings=_section(content, "settings", dict),
         weights=str(content.get("weights", "")),
+        min_familiarity=_min_familiarity(content),
     )
     _require(content, "outputs", contract.to_dict()["outputs"])
     return contract
@@ -158,6 +164,12 @@ def _embedding_width(outputs: Any) -> int:
     if not isinstance(width, int) or width < 1:
         raise UserError(f"outputs {outputs!r}; the embedding's shape expected in it")
     return width
+
+
+def _min_familiarity(content: dict) -> float | None:
+    if content.get("min_familiarity") is None:
+        return None
+    return _number(content, "min_familiarity")
 
 
 def _require(content: dict, key: str, expected: dict[str, Any]) -> None:

@@ -8,16 +8,16 @@ import tensorflow as tf
 from absl import logging
 
 from mic_tf import files, settings
-from mic_tf.datasets import catalogue
 from mic_tf.errors import UserError
 from mic_tf.model import networks
-from mic_tf.pipeline import batches
 from mic_tf.serving import contract as contracts
+from mic_tf.serving import familiarity as familiarities
 from mic_tf.serving import tflite
+from mic_tf.serving.familiarity import Familiarity
 from mic_tf.serving.graph import serving_module
 from mic_tf.serving.models import SAVED_MODEL
 from mic_tf.taxonomy import NOTE_SAMPLES
-from mic_tf.training import starting, training_data, workfolder
+from mic_tf.training import starting, workfolder
 
 LABELS = "labels.txt"
 
@@ -36,6 +36,7 @@ def export(
     tflite_kinds: Sequence[str] = (),
     notes: Sequence[np.ndarray] = (),
     weights: bool = False,
+    familiarity: tuple[Familiarity, float] | None = None,
 ) -> contracts.Contract:
     """Writes the SavedModel, TFLite files, the labels and the contract of a run.
 
@@ -50,6 +51,7 @@ def export(
       notes: float32 [64000] waveforms of the training split; only int8 needs them.
       weights: whether to write the trained weights too, for `train --init_from`;
         else those of an earlier export are removed.
+      familiarity: of `training_notes.familiarity`; None: the model does not tell.
 
     Returns:
       The contract that was written.
@@ -73,6 +75,9 @@ def export(
             logging.info("%s: %.2f MB", name, len(content) / 1e6)
     run = starting.portable(run)
     _write_weights(run, files.join(out, starting.WEIGHTS), wanted=weights)
+    files.remove(files.join(out, familiarities.FILE_NAME))
+    if familiarity:
+        familiarity[0].write(out)
     contract = contracts.Contract(
         labels=tuple(run.labels),
         embedding_width=networks.embedding(run.model).shape[1],
@@ -82,6 +87,7 @@ def export(
         results=_results(run.workdir),
         settings=settings.to_dict(run.settings),
         weights=starting.WEIGHTS if weights else "",
+        min_familiarity=familiarity[1] if familiarity else None,
     )
     files.write_json(files.join(out, contracts.FILE_NAME), contract.to_dict())
     return contract
@@ -141,32 +147,3 @@ def _results(workdir: str) -> list[dict[str, Any]]:
     paths = [files.join(folder, name, "metrics.json") for name in names]
     metrics = [files.read_json(path) for path in paths if files.exists(path)]
     return [{k: found[k] for k in _FIGURES if k in found} for found in metrics]
-
-
-def representative_notes(
-    run: workfolder.TrainedRun, data_dir: str = "", count: int = 200
-) -> list[np.ndarray]:
-    """Some notes that a run was trained on, evenly from all of them.
-
-    Args:
-      run: the trained run.
-      data_dir: folder of the prepared data sets; empty: the run's.
-      count: how many notes at most.
-
-    Returns:
-      Waveforms, float32 [64000] in [-1, 1].
-
-    Raises:
-      UserError: the data set is not there.
-    """
-    data = run.settings.data
-    builder = catalogue.load_builder(data.dataset, data_dir or data.data_dir)
-    skip_bad = run.settings.data.skip_bad
-    records = batches.open_records(builder, skip_bad=skip_bad)
-    rows = np.flatnonzero(training_data.divide(run.settings, records).part("train"))
-    selected = np.zeros(len(records.index), bool)
-    selected[rows[:: max(1, -(-len(rows) // count))]] = True
-    found = batches.evaluation_batches(records, selected, batch_size=1)
-    return [
-        wave[0].astype(np.float32) / 32768 for wave, *_ in found.as_numpy_iterator()
-    ]

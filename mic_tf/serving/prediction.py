@@ -10,6 +10,7 @@ import tqdm
 from mic_tf.errors import UserError
 from mic_tf.serving import neighbours, output, resuming, rows, timeline
 from mic_tf.serving.classifier import Answer, Classifier
+from mic_tf.serving.doubt import Doubt
 
 _RESUMABLE = (rows.Csv, rows.Json)
 
@@ -22,7 +23,7 @@ class Options:
       layout: one of `rows.FORMATS`; for timelines one of `timeline.LAYOUTS`.
       out: the file to write; empty: standard output.
       batch_size: windows classified at once.
-      min_probability: answers less probable are called unsure.
+      doubt: which answers are called unsure.
       hop_seconds: distance between the windows of a timeline.
       resume: whether to keep the answers that `out` has already.
       neighbours: how many similar files to name for each file.
@@ -31,7 +32,7 @@ class Options:
     layout: str = "table"
     out: str = ""
     batch_size: int = 32
-    min_probability: float = 0.0
+    doubt: Doubt = Doubt()
     hop_seconds: float = 4.0
     resume: bool = False
     neighbours: int = 0
@@ -47,7 +48,7 @@ def predict(classifier: Classifier, paths: Sequence[str], options: Options) -> i
       UserError: the result cannot be written, or not be resumed.
     """
     layout = rows.layout(options.layout, classifier.labels, paths)
-    made_by = resuming.origin(classifier.fingerprint, options.min_probability)
+    made_by = resuming.origin(classifier.fingerprint, options.doubt)
     kept = _earlier(layout, set(paths), options.out, made_by) if options.resume else []
     done = {row.file for row in kept}
     missing = [path for path in paths if path not in done]
@@ -57,7 +58,7 @@ def predict(classifier: Classifier, paths: Sequence[str], options: Options) -> i
         for path, answer in classifier.classify_files(missing, options.batch_size):
             if isinstance(answer, Answer) and not layout.says_channels:
                 _say_channels(path, answer.channels)
-            yield rows.row_of(path, answer, options.min_probability)
+            yield rows.row_of(path, answer, options.doubt)
 
     def note() -> None:
         if options.out and isinstance(layout, _RESUMABLE):
@@ -105,7 +106,7 @@ def predict_timelines(
                 path,
                 hop_seconds=options.hop_seconds,
                 batch_size=options.batch_size,
-                min_probability=options.min_probability,
+                doubt=options.doubt,
                 on_channels=lambda channels, path=path: _say_channels(path, channels),
             )
 

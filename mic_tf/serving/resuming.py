@@ -1,25 +1,32 @@
 """What made a result: without knowing it a stopped run is not gone on with."""
 
+import dataclasses
+
 from mic_tf import files
 from mic_tf.errors import UserError
 from mic_tf.serving import output
+from mic_tf.serving.doubt import Doubt
 
 SUFFIX = ".model"
 """`OUT.model` stands beside a result that can be resumed."""
 
-_WORDS = {"model": "another model", "min_probability": "another --min_probability"}
+_WORDS = {
+    "model": "another model",
+    "min_probability": "another --min_probability",
+    "min_familiarity": "another --min_familiarity",
+}
 
 Origin = dict[str, str | float]
 
 
-def origin(fingerprint: str, min_probability: float) -> Origin:
+def origin(fingerprint: str, doubt: Doubt) -> Origin:
     """What the answers of a result depend on, besides the files.
 
     Args:
       fingerprint: of the model, as `models.fingerprint` gives it.
-      min_probability: below which answers are called unsure.
+      doubt: which answers are called unsure.
     """
-    return {"model": fingerprint, "min_probability": min_probability}
+    return {"model": fingerprint, **dataclasses.asdict(doubt)}
 
 
 def note(out: str, made_by: Origin) -> None:
@@ -43,7 +50,7 @@ def earlier(out: str, made_by: Origin) -> str:
         )
     found = files.read_json(out + SUFFIX)
     for name, expected in made_by.items():
-        if not isinstance(found, dict) or found.get(name) != expected:
+        if not isinstance(found, dict) or found.get(name, 0.0) != expected:
             raise UserError(
                 f"{out}: cannot be resumed: made with {_WORDS[name]}; without --resume "
                 "it is made anew"

@@ -10,9 +10,10 @@ from typing import Any
 
 from mic_tf.errors import UserError
 from mic_tf.serving.classifier import Answer
+from mic_tf.serving.doubt import UNSURE, Doubt
 
 FORMATS = ("table", "csv", "json")
-UNSURE = "unsure"
+_CERTAIN = Doubt()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Row:
       error: what is wrong with the file; empty where nothing is.
       channels: of the file; their mean was classified. None on an error, and where an
         earlier result did not say.
+      familiarity: how like the notes of training it is; None where the model does not
+        tell, and where an earlier result did not say.
     """
 
     file: str
@@ -35,20 +38,20 @@ class Row:
     probabilities: dict[str, float] = dataclasses.field(default_factory=dict)
     error: str = ""
     channels: int | None = None
+    familiarity: float | None = None
 
 
-def row_of(path: str, answer: Answer | UserError, min_probability: float = 0.0) -> Row:
-    """The line for one file; an answer below `min_probability` is called unsure."""
+def row_of(path: str, answer: Answer | UserError, doubt: Doubt = _CERTAIN) -> Row:
+    """The line for one file."""
     if isinstance(answer, UserError):
         return Row(path, error=str(answer).removeprefix(f"{path}: "))
-    sure = answer.probability >= min_probability
-    family = answer.family if sure else UNSURE
     return Row(
         path,
-        family,
+        doubt.family(answer),
         answer.probability,
         answer.probabilities,
         channels=answer.channels,
+        familiarity=answer.familiarity,
     )
 
 

@@ -7,7 +7,10 @@ from mic_tf.audio import reading
 from mic_tf.errors import UserError
 from mic_tf.serving import rows
 from mic_tf.serving.classifier import Classifier
+from mic_tf.serving.doubt import Doubt
 from mic_tf.taxonomy import SAMPLE_RATE
+
+_CERTAIN = Doubt()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +40,7 @@ def segments(
     *,
     hop_seconds: float = 4.0,
     batch_size: int = 32,
-    min_probability: float = 0.0,
+    doubt: Doubt = _CERTAIN,
     on_channels: Callable[[int], None] = lambda channels: None,
 ) -> Iterator[Segment]:
     """The segments of a recording, neighbouring equal answers joined.
@@ -49,7 +52,7 @@ def segments(
       path: an audio file.
       hop_seconds: distance between windows, up to 4 s.
       batch_size: windows classified at once.
-      min_probability: windows with a less probable answer are called unsure.
+      doubt: which windows are called unsure.
       on_channels: is told how many channels there are, before the first segment.
 
     Yields:
@@ -59,7 +62,7 @@ def segments(
     windows = reading.windows(
         path, hop_samples, lambda header: on_channels(header.channels)
     )
-    pieces = _pieces(classifier, path, windows, batch_size, min_probability)
+    pieces = _pieces(classifier, path, windows, batch_size, doubt)
     current = None
     try:
         for piece in pieces:
@@ -84,14 +87,14 @@ def _pieces(
     path: str,
     windows: Iterable,
     batch_size: int,
-    min_probability: float,
+    doubt: Doubt,
 ) -> Iterator[Segment]:
     """One segment for each window, up to the start of the next."""
     last = None
     for window in classifier.classify_windows(windows, batch_size):
         if last:
             yield dataclasses.replace(last, end=window.start)
-        family = window.family if window.probability >= min_probability else rows.UNSURE
+        family = doubt.family(window)
         last = Segment(path, window.start, window.end, family, window.probability)
     if last:
         yield last

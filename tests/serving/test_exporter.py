@@ -14,7 +14,7 @@ import tensorflow as tf
 from mic_tf import files
 from mic_tf.errors import UserError
 from mic_tf.model.networks import inference_model
-from mic_tf.serving import allowed_ops, exporter
+from mic_tf.serving import allowed_ops, exporter, training_notes
 from mic_tf.serving import contract as contracts
 from mic_tf.settings import DataSettings
 from mic_tf.taxonomy import FAMILIES
@@ -185,9 +185,9 @@ def test_representative_notes_are_of_the_training_part_only(run, small_dataset):
     data = DataSettings(dataset="nsynth_jsonwav", data_dir="elsewhere")
     settings = dataclasses.replace(run.settings, data=data)
     run = dataclasses.replace(run, settings=settings)
-    notes = exporter.representative_notes(run, str(folder), count=10)
+    notes = training_notes.representative_notes(run, str(folder), count=10)
     assert len(notes) == 9
     assert all(note.shape == (64_000,) and note.dtype == np.float32 for note in notes)
     assert 0.3 < max(np.abs(note).max() for note in notes) <= 1.0
-    everything = exporter.representative_notes(run, str(folder), count=1000)
+    everything = training_notes.representative_notes(run, str(folder), count=1000)
     assert len(everything) == 36

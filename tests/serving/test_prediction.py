@@ -12,6 +12,7 @@ import soundfile
 from mic_tf.errors import UserError
 from mic_tf.serving import prediction
 from mic_tf.serving.classifier import Classifier
+from mic_tf.serving.doubt import Doubt
 
 OPTIONS = prediction.Options(layout="csv", batch_size=2)
 
@@ -58,7 +59,7 @@ def test_the_same_rows_go_to_the_screen(classifier, paths, capsys):
 
 def test_improbable_answers_are_unsure(classifier, paths, tmp_path):
     out = tmp_path / "out.csv"
-    options = dataclasses.replace(OPTIONS, out=str(out), min_probability=0.99)
+    options = dataclasses.replace(OPTIONS, out=str(out), doubt=Doubt(0.99))
     prediction.predict(classifier, paths[:1], options)
     assert [row["family"] for row in read_csv(out)] == ["unsure"]
 
@@ -115,7 +116,7 @@ def test_a_result_of_another_model_is_not_resumed(classifier, paths, tmp_path, l
     other = Classifier(classifier.contract, classifier._infer, "another")
     with pytest.raises(UserError, match=r"out: cannot be resumed: made with another m"):
         prediction.predict(other, paths, options)
-    surer = dataclasses.replace(options, min_probability=0.9)
+    surer = dataclasses.replace(options, doubt=Doubt(0.9))
     with pytest.raises(UserError, match=r"resumed: made with another --min_probabili"):
         prediction.predict(classifier, paths, surer)
     assert out.read_bytes() == before

@@ -10,13 +10,14 @@ import pytest
 from mic_tf.errors import UserError
 from mic_tf.serving import rows
 from mic_tf.serving.classifier import Answer
+from mic_tf.serving.doubt import Doubt
 
 LABELS = ("bell", "drum")
 ANSWER = Answer("drum", 0.75, {"bell": 0.25, "drum": 0.75}, np.zeros(2))
 FOUND = [
     rows.row_of("a.wav", ANSWER),
     rows.row_of('odd, "name".wav', UserError('odd, "name".wav: no audio in it')),
-    rows.row_of("b.wav", ANSWER, min_probability=0.8),
+    rows.row_of("b.wav", ANSWER, Doubt(0.8)),
 ]
 
 
@@ -45,6 +46,7 @@ def test_json_is_one_list_with_an_object_a_line():
         "probabilities": {"bell": 0.25, "drum": 0.75},
         "error": "",
         "channels": 1,
+        "familiarity": None,
     }
     assert (second["family"], second["probability"]) == ("", None)
     assert second["error"] == "no audio in it"

@@ -12,6 +12,7 @@ from mic_tf.errors import UserError
 from mic_tf.serving import contract as contracts
 from mic_tf.serving import prediction, timeline
 from mic_tf.serving.classifier import Classifier
+from mic_tf.serving.doubt import Doubt
 
 LABELS = ("bell", "drum")
 
@@ -58,7 +59,7 @@ def test_a_shorter_hop_finds_the_change_closer(classifier, tmp_path):
 
 
 def test_improbable_stretches_are_unsure(classifier, recording):
-    found = timeline.segments(classifier, recording, min_probability=0.7)
+    found = timeline.segments(classifier, recording, doubt=Doubt(0.7))
     assert [s.family for s in found] == ["bell", "unsure", "silence", "bell"]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from mic_tf.serving import exporter, models
 from mic_tf.serving.classifier import Answer, Classifier
+from mic_tf.serving.doubt import Doubt
 from mic_tf.training import workfolder
 
 PROJECT = pathlib.Path(__file__).parents[2]
@@ -79,8 +80,9 @@ def test_a_row_counts_unsure_and_silence_as_no_family():
         return Answer(family, probability, {}, np.zeros(1))
 
     answers = [answer("reed", 0.9), answer("reed", 0.5), answer("silence", 1.0)]
-    row = unsure_table.row("hum", [*answers, answer("bass", 0.7)], 0.6)
-    assert cells(row) == ["hum", "4", "50.0%", "reed 1, bass 1"]
+    answers = [*answers, answer("bass", 0.7)]
+    row = unsure_table.row("hum", answers, [Doubt(0.6), Doubt(0.8)])
+    assert cells(row) == ["hum", "4", "50.0%", "reed 1, bass 1", "75.0%", "reed 1"]
 
 
 def test_the_unsure_table_is_that_of_the_95_percent_threshold(
