@@ -44,6 +44,13 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         "leakage", True, "Look for test notes that were heard in training."
     )
+    flags.DEFINE_integer(
+        "leakage_notes",
+        2_000,
+        "Notes of test and training at most whose sounds are compared for it; 0: all, "
+        "which takes a minute of one core for 30,000.",
+        lower_bound=0,
+    )
     flags.DEFINE_bool(
         "effects",
         False,
@@ -112,7 +119,9 @@ def _checks(flag, subject, records, partition, training, found, dataset: str) ->
 
     result = {}
     if flag.leakage:
-        result |= checks.leakage_of(records, partition, training, found)
+        result |= checks.leakage_of(
+            records, partition, training, found, flag.leakage_notes
+        )
     result |= checks.excluded_from(subject, records, flag.exclude)
     if flag.compare:
         result |= checks.comparison_with(

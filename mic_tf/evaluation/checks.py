@@ -1,5 +1,6 @@
 """What an evaluation's figures have to be read with."""
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,11 @@ from mic_tf.training.training_data import read_exclusions
 
 
 def leakage_of(
-    records: Records, partition: Partition, training: Training, found: Answers
+    records: Records,
+    partition: Partition,
+    training: Training,
+    found: Answers,
+    most_notes: int = leakage.MOST_NOTES,
 ) -> dict:
     """`leakage` and `leakage_unchecked` of `metrics.json`, where there is any.
 
@@ -23,6 +28,7 @@ def leakage_of(
       partition: its division.
       training: what was trained on.
       found: the answers.
+      most_notes: notes of either side whose sounds are compared; 0: all.
 
     Returns:
       What `leakage.leakage` says, and why which sets could not be looked at.
@@ -34,7 +40,9 @@ def leakage_of(
         return {}
     result = {}
     if training.heard:
-        result["leakage"] = leakage.leakage(records, tested, training.heard)
+        result["leakage"] = leakage.leakage(
+            records, tested, training.heard, most_notes or sys.maxsize
+        )
     if training.missing:
         result["leakage_unchecked"] = training.missing
     return result

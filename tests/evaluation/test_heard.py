@@ -69,6 +69,9 @@ def test_of_another_data_set_all_that_was_trained_on_is_looked_at(data_dir):
     assert result["leakage"]["twin_share"] == 0.5
     assert result["leakage"]["instrument_share"] is None
     assert "not compared" in leakage.in_words(result["leakage"])
+    for most, tested in ((1, 1), (0, 2)):
+        result = checks.leakage_of(records, partition, found, answered([0, 1]), most)
+        assert result["leakage"]["tested_heard"] == tested
 
 
 def test_what_is_not_at_hand_is_named(data_dir, tmp_path):
