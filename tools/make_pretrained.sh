@@ -41,6 +41,7 @@ rendered=$data/soundfont_notes/mit/1.0.0/dataset_info.json
 bank=$data/soundfont_notes/timgm/1.0.0/dataset_info.json
 configs=mic_tf/configs
 many=$folder/many
+late=$folder/many_late
 nsynth_only=$folder/nsynth
 best=$folder/best
 shares=0.55,0.45
@@ -71,7 +72,7 @@ train() {
 
 combine() {
   rm -rf "$best"
-  "$python" -m mic_tf.combine --workdirs="$many,$nsynth_only" --shares="$shares" \
+  "$python" -m mic_tf.combine --workdirs="$late,$nsynth_only" --shares="$shares" \
     --data_dir="$data" --workdir="$best"
 }
 
@@ -102,9 +103,11 @@ step soundfonts "$rendered" -- prepare_soundfonts
 step bank "$bank" -- prepare_bank
 step many "$many/calibration.json" "$configs/best.cfg" "$nsynth" "$rendered" -- \
   train best "$many"
+step late "$late/calibration.json" "$configs/best_late.cfg" "$many/calibration.json" \
+  -- train best_late "$late" --init_from="$many"
 step nsynth-net "$nsynth_only/calibration.json" "$configs/best_nsynth.cfg" "$nsynth" \
   -- train best_nsynth "$nsynth_only"
-step combine "$best/calibration.json" "$many/calibration.json" \
+step combine "$best/calibration.json" "$late/calibration.json" \
   "$nsynth_only/calibration.json" -- combine
 step evaluate "$metrics" "$best/calibration.json" -- evaluate
 step bank-test "$bank_metrics" "$best/calibration.json" "$bank" -- evaluate_bank
