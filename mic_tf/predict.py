@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from absl import flags
+from absl import flags, logging
 
 from mic_tf import bundled, command
 from mic_tf.errors import UserError
@@ -81,6 +81,7 @@ def main(arguments: list[str]) -> int:
     if "://" not in model and not os.path.exists(model):
         raise UserError(f"{model}: no such file or folder; an exported model expected")
     _check_combination(flag)
+    asked = _asked_familiarity(flag.min_familiarity)
 
     from mic_tf import files
     from mic_tf.audio.finding import find_audio
@@ -91,7 +92,7 @@ def main(arguments: list[str]) -> int:
     files.register_file_systems(model, flag.out)
     paths = list(find_audio(_with_standard_input(arguments)))
     classifier = Classifier.load(model)
-    least = _min_familiarity(flag.min_familiarity, classifier.contract.min_familiarity)
+    least = _min_familiarity(asked, classifier.contract.min_familiarity)
     options = prediction.Options(
         layout=flag.format,
         out=flag.out,
@@ -120,22 +121,34 @@ def _check_combination(flag: flags.FlagValues) -> None:
         raise UserError("--resume: needs --out, without --timeline or --neighbours")
 
 
-def _min_familiarity(asked: str, of_model: float | None) -> float:
-    """The threshold that is meant; 0 where none is."""
+def _asked_familiarity(asked: str) -> float | None:
+    """The threshold that is asked for; None: the model's own."""
+    if asked == "auto":
+        return None
     try:
-        value = of_model if asked == "auto" else float(asked)
+        value = float(asked)
     except ValueError:
         value = -1.0
-    if value is not None and not 0.0 <= value <= 1.0:
+    if not 0.0 <= value <= 1.0:
         raise UserError(
             f"--min_familiarity={asked}: a number from 0 to 1 or auto expected"
         )
-    if value != 0 and of_model is None:
+    return value
+
+
+def _min_familiarity(asked: float | None, of_model: float | None) -> float:
+    """The threshold that is meant; 0 where none is."""
+    if asked == 0:
+        return 0.0
+    if of_model is None:
+        name = "auto" if asked is None else f"{asked:g}"
         raise UserError(
-            f"--min_familiarity={asked}: this model does not tell; export it with "
+            f"--min_familiarity={name}: this model does not tell; export it with "
             "--familiarity"
         )
-    return value
+    if asked is None:
+        logging.info("--min_familiarity=%.4f", of_model)
+    return of_model if asked is None else asked
 
 
 def _with_standard_input(arguments: list[str]) -> Iterator[str]:

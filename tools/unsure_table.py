@@ -134,7 +134,6 @@ def main(arguments: list[str]) -> None:
     notes = measured_notes.notes_of_flags()
 
     from mic_tf.evaluation import metrics
-    from mic_tf.serving import familiarity
     from mic_tf.serving.classifier import Classifier
     from mic_tf.serving.doubt import Doubt
 
@@ -151,7 +150,7 @@ def main(arguments: list[str]) -> None:
     doubts = [Doubt(min_probability=threshold)]
     if classifier.contract.min_familiarity is not None:
         familiar = np.array([answer.familiarity for answer in of_notes])
-        least = familiarity.keeping(familiar)
+        least = metrics.keeping(familiar)
         print(f"--min_familiarity={least:.4f} keeps 95 % of them")
         doubts.append(Doubt(min_familiarity=least))
     names = ["probability", "familiarity"][: len(doubts)]

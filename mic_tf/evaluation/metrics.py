@@ -98,9 +98,14 @@ def threshold_keeping(probabilities: np.ndarray, share: float = _SHARE_KEPT) -> 
       probabilities: float [notes, families].
       share: of the notes, right or wrong, whose highest probability reaches it.
     """
-    confidence = np.sort(probabilities.max(axis=1))
+    return keeping(probabilities.max(axis=1), share)
+
+
+def keeping(values: np.ndarray, share: float = _SHARE_KEPT) -> float:
+    """The highest threshold that so many of the values reach."""
+    ordered = np.sort(values)
     # The small number outweighs the rounding of 1 - share.
-    return float(confidence[int((1.0 - share) * len(confidence) + 1e-9)])
+    return float(ordered[int((1.0 - share) * len(ordered) + 1e-9)])
 
 
 def best_temperature(logits: np.ndarray, truth: np.ndarray) -> float:

@@ -64,6 +64,8 @@ def _pieces(batch: int | None) -> int:
 
 
 def _on_accelerator() -> bool:
+    if isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy):
+        return True
     devices = tf.config.get_visible_devices()
     return any(device.device_type != "CPU" for device in devices)
 

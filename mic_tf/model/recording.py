@@ -19,6 +19,7 @@ _MEL_SLOPE = 1127.0
 """Mel per natural logarithm of 1 + hertz / 700, as `tf.signal` has it."""
 _HIGHEST_MEL = _MEL_SLOPE * float(np.log1p(SAMPLE_RATE / 1400.0))
 _CUT_DB_PER_OCTAVE = 24.0
+_ONSET_DB = 40.0
 _LOW_CUT_FROM = 40.0
 """Hz from which the octaves of a low cut are counted."""
 
@@ -103,7 +104,8 @@ def loop(decibels: tf.Tensor, share: float) -> tf.Tensor:
     """Lets the sound stand still from some moment on; only its level goes on.
 
     So sound the short loops of samplers: no vibrato, no bow, no beats. The spectrum is
-    the mean of up to half a second that begins 0.1 to 1 s into the note.
+    the mean of up to half a second that begins 0.1 to 1 s after the note's onset, the
+    first frame within 40 dB of its loudest.
 
     Args:
       decibels: [batch, frames, n_mels].
@@ -114,11 +116,14 @@ def loop(decibels: tf.Tensor, share: float) -> tf.Tensor:
     draws = _draws("loop", [batch, 3])
     per_second = (frames - 1) / _NOTE_SECONDS
     frame = tf.range(frames, dtype=tf.float32)[tf.newaxis]
-    start = tf.floor((0.1 + 0.9 * draws[:, :1]) * per_second)
+    level = _level(decibels)
+    audible = level[..., 0] >= tf.reduce_max(level, axis=1) - _ONSET_DB
+    onset = tf.cast(tf.argmax(audible, axis=1), tf.float32)[:, tf.newaxis]
+    start = onset + tf.floor((0.1 + 0.9 * draws[:, :1]) * per_second)
     length = 1.0 + tf.floor(0.5 * per_second * draws[:, 1:2])
     looped = tf.cast((frame >= start) & (frame < start + length), tf.float32)
-    level = _level(decibels)
-    still = tf.matmul(looped[:, tf.newaxis] / length[:, tf.newaxis], decibels - level)
+    looped /= tf.maximum(tf.reduce_sum(looped, axis=1, keepdims=True), 1.0)
+    still = tf.matmul(looped[:, tf.newaxis], decibels - level)
     later = (frame >= start) & (draws[:, 2:] < share)
     return tf.where(later[:, :, tf.newaxis], still - _level(still) + level, decibels)
 

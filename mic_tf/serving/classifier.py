@@ -9,23 +9,18 @@ import collections
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from mic_tf import bundled
-from mic_tf.audio import reading, waveforms
 from mic_tf.errors import UserError
 from mic_tf.serving import contract as contracts
 from mic_tf.serving import familiarity as familiarities
 from mic_tf.serving import models
+from mic_tf.serving.passing import SILENCE_PEAK, Sound, SoundInPassing, in_passing
 from mic_tf.taxonomy import NOTE_SAMPLES, SAMPLE_RATE
 
 SILENCE = "silence"
-SILENCE_PEAK = 1e-3
-"""A sound that nowhere exceeds this amplitude, -60 dB of full scale, is silence."""
-
-Sound = str | os.PathLike | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +33,9 @@ class Answer:
       probabilities: of every family, in the order of the labels; 0 for silence.
       embedding: float32 [d], the mean over the windows of the sound.
       channels: how many the sound had; their mean was classified.
-      familiarity: how like the notes of training it is, at most 1, the mean over the
-        windows; None where the model does not tell.
+      familiarity: how like the notes of training it is, from 0 to 1, the mean over the
+        windows that are not silent; None for silence, and where the model does not
+        tell.
     """
 
     family: str
@@ -131,7 +127,9 @@ class Classifier:
           UserError: the sound cannot be read, is shorter than 50 ms, holds NaN, or
             is a waveform without its rate.
         """
-        answer = next(iter(self._answers([_sound(sound, sample_rate)], batch_size=32)))
+        answer = next(
+            iter(self._answers([in_passing(sound, sample_rate)], batch_size=32))
+        )
         if isinstance(answer, UserError):
             raise answer
         return answer
@@ -150,10 +148,10 @@ class Classifier:
         """
         names = collections.deque()
 
-        def sounds() -> Iterator[_Sound]:
+        def sounds() -> Iterator[SoundInPassing]:
             for path in paths:
                 names.append(os.fspath(path))
-                yield _sound(path, None)
+                yield in_passing(path, None)
 
         for answer in self._answers(sounds(), batch_size):
             yield names.popleft(), answer
@@ -171,13 +169,13 @@ class Classifier:
         Raises:
           UserError: as `windows` does, after the answers for those before.
         """
-        source = _Sound(windows)
+        source = SoundInPassing(windows)
         starts = collections.deque()
 
-        def single() -> Iterator[_Sound]:
+        def single() -> Iterator[SoundInPassing]:
             for start, waveform in source.windows():
                 starts.append((start, start + waveform.size / SAMPLE_RATE))
-                yield _Sound([(start, waveform)])
+                yield SoundInPassing([(start, waveform)])
 
         for answer in self._answers(single(), batch_size):
             said = (answer.family, answer.probability, answer.familiarity)
@@ -200,10 +198,10 @@ class Classifier:
         return np.stack(rows) if rows else empty
 
     def _answers(
-        self, sounds: Iterable["_Sound"], batch_size: int
+        self, sounds: Iterable[SoundInPassing], batch_size: int
     ) -> Iterator[Answer | UserError]:
-        unfinished: collections.deque[_Sound] = collections.deque()
-        pending: list[tuple[_Sound, np.ndarray]] = []
+        unfinished: collections.deque[SoundInPassing] = collections.deque()
+        pending: list[tuple[SoundInPassing, np.ndarray]] = []
         for sound in sounds:
             unfinished.append(sound)
             for _, waveform in sound.windows():
@@ -217,7 +215,7 @@ class Classifier:
         for sound in unfinished:
             yield self._answer(sound)
 
-    def _classify(self, pending: Sequence[tuple["_Sound", np.ndarray]]) -> None:
+    def _classify(self, pending: Sequence[tuple[SoundInPassing, np.ndarray]]) -> None:
         """Runs the model on a batch of windows and adds each to its sound."""
         if not pending:
             return
@@ -229,10 +227,11 @@ class Classifier:
         if self._familiarity:
             familiar = self._familiarity.of(embeddings)
         rows = zip(pending, answers, embeddings, familiar, strict=True)
-        for (sound, _), probabilities, embedding, familiarity in rows:
-            sound.add(probabilities, embedding, familiarity)
+        for (sound, waveform), probabilities, embedding, familiarity in rows:
+            silent = np.abs(waveform).max() <= SILENCE_PEAK
+            sound.add(probabilities, embedding, None if silent else familiarity)
 
-    def _answer(self, sound: "_Sound") -> Answer | UserError:
+    def _answer(self, sound: SoundInPassing) -> Answer | UserError:
         if sound.error:
             return sound.error
         probabilities = sound.probabilities / sound.classified
@@ -242,87 +241,7 @@ class Classifier:
         if sound.peak <= SILENCE_PEAK:
             family, probability, probabilities = SILENCE, 1.0, 0 * probabilities
         named = zip(self.labels, map(float, probabilities), strict=True)
-        familiarity = None
-        if sound.familiarity is not None:
-            familiarity = float(sound.familiarity / sound.classified)
+        familiarity = float(np.mean(sound.familiar)) if sound.familiar else None
         return Answer(
             family, probability, dict(named), embedding, sound.channels, familiarity
         )
-
-
-class _Sound:
-    """One sound on its way through the batches.
-
-    Attributes:
-      windows_of_it: start in seconds and waveform of each window.
-      channels: how many there were before their mean was taken.
-      error: what went wrong, if anything did.
-      peak: largest amplitude met.
-      classified: windows classified so far.
-      probabilities: their sum.
-      embedding: their sum.
-      familiarity: its sum; None where the model does not tell.
-    """
-
-    def __init__(
-        self, windows: Iterable[tuple[float, np.ndarray]] = (), channels: int = 1
-    ):
-        self.windows_of_it = windows
-        self.channels = channels
-        self.error: UserError | None = None
-        self.peak = 0.0
-        self.classified = 0
-        self.probabilities: Any = 0.0
-        self.embedding: Any = 0.0
-        self.familiarity: float | None = None
-        self._read = 0
-        self._ended = False
-
-    def windows(self) -> Iterator[tuple[float, np.ndarray]]:
-        """The windows; a fault ends them and becomes the sound's error."""
-        try:
-            for start, waveform in self.windows_of_it:
-                self._read += 1
-                self.peak = max(self.peak, float(np.abs(waveform).max()))
-                yield start, waveform
-        except UserError as error:
-            self.error = error
-        self._ended = True
-
-    def heard(self, header: reading.AudioHeader) -> None:
-        """Takes what the file's header says."""
-        self.channels = header.channels
-
-    def add(
-        self,
-        probabilities: np.ndarray,
-        embedding: np.ndarray,
-        familiarity: float | None,
-    ) -> None:
-        self.classified += 1
-        self.probabilities = self.probabilities + probabilities.astype(np.float64)
-        self.embedding = self.embedding + embedding.astype(np.float64)
-        if familiarity is not None:
-            self.familiarity = (self.familiarity or 0.0) + float(familiarity)
-
-    def is_done(self) -> bool:
-        return self._ended and (self.error is not None or self.classified == self._read)
-
-
-def _sound(sound: Sound, sample_rate: float | None) -> _Sound:
-    """A file, or a waveform with its rate, ready to be classified."""
-    if isinstance(sound, str | os.PathLike):
-        if sample_rate is not None:
-            raise UserError(
-                f"{sound}: a file says its own sample rate; {sample_rate} is not needed"
-            )
-        from_file = _Sound()
-        from_file.windows_of_it = reading.windows(sound, on_header=from_file.heard)
-        return from_file
-    if sample_rate is None:
-        raise UserError(
-            "waveform without a sample rate: classifier(waveform, sample_rate) expected"
-        )
-    waveform = np.asarray(sound)
-    channels = waveform.shape[1] if waveform.ndim == 2 else 1
-    return _Sound(waveforms.windows(waveform, sample_rate), channels)

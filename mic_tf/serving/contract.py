@@ -17,6 +17,11 @@ Version 1 is one JSON object:
 | `weights` | folder of the trained weights for `train --init_from`; empty: none |
 | `min_familiarity` | what 95 % of validation notes reach; null: it does not tell |
 
+Where `min_familiarity` is a number, `familiar.npy` has embeddings of training notes,
+float16 [notes, d], each of length 1. A window's familiarity is the cosine of its
+embedding with the fifth nearest of them; a sound's is the mean over its windows, silent
+ones left out.
+
 It is written last, so a folder that has it has all of the model, and it is checked
 before a model is used: another version, rate or windowing is refused.
 """
@@ -169,7 +174,10 @@ def _embedding_width(outputs: Any) -> int:
 def _min_familiarity(content: dict) -> float | None:
     if content.get("min_familiarity") is None:
         return None
-    return _number(content, "min_familiarity")
+    value = _number(content, "min_familiarity")
+    if value > 1:
+        raise UserError(f"min_familiarity is {value!r}; at most 1 expected")
+    return value
 
 
 def _require(content: dict, key: str, expected: dict[str, Any]) -> None:

@@ -16,7 +16,6 @@ from mic_tf.errors import UserError
 FILE_NAME = "familiar.npy"
 """Embeddings of training notes, float16 [notes, d], each of length 1."""
 NEAREST = 5
-SHARE_KEPT = 0.95
 
 
 class Familiarity:
@@ -36,11 +35,11 @@ class Familiarity:
           embeddings: float [sounds, d].
 
         Returns:
-          float32 [sounds], at most 1.
+          float32 [sounds], from 0 to 1.
         """
         nearest = min(NEAREST, len(self._known))
         cosines = _unit(embeddings) @ self._known.T
-        return np.partition(cosines, -nearest, axis=1)[:, -nearest]
+        return np.clip(np.partition(cosines, -nearest, axis=1)[:, -nearest], 0.0, 1.0)
 
     def write(self, folder: str) -> None:
         """Writes `familiar.npy`."""
@@ -61,25 +60,19 @@ def read(folder: str, width: int) -> Familiarity:
     """
     path = files.join(folder, FILE_NAME)
     try:
-        known = np.load(io.BytesIO(files.read_bytes(path)), allow_pickle=False)
+        content = io.BytesIO(files.read_bytes(path))
+        known = np.lib.format.read_array(content, allow_pickle=False)
     except (tf.errors.OpError, OSError, EOFError, ValueError) as error:
         raise UserError(
             f"{path}: cannot be read: {files.reason(error)}; export the model again"
         ) from error
     fits = known.ndim == 2 and len(known) and known.shape[1] == width
-    if known.dtype != np.float16 or not fits:
+    if known.dtype != np.float16 or not fits or not np.isfinite(known).all():
         raise UserError(
-            f"{path}: {known.dtype} {list(known.shape)}; float16 [notes, {width}] "
-            "expected: export the model again"
+            f"{path}: {known.dtype} {list(known.shape)}; finite float16 "
+            f"[notes, {width}] expected: export the model again"
         )
     return Familiarity(known)
-
-
-def keeping(familiarities: np.ndarray, share: float = SHARE_KEPT) -> float:
-    """The highest threshold at which so many notes stay familiar."""
-    ordered = np.sort(familiarities)
-    # The small number outweighs the rounding of 1 - share.
-    return float(ordered[int((1.0 - share) * len(ordered) + 1e-9)])
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

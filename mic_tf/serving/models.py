@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from mic_tf import files
 from mic_tf.errors import UserError
-from mic_tf.serving import allowed_ops
+from mic_tf.serving import allowed_ops, familiarity
 from mic_tf.serving import contract as contracts
 
 SAVED_MODEL = "saved_model"
@@ -49,11 +49,13 @@ def fingerprint(path: str) -> str:
       SHA-256 in hexadecimal; the same for copies of a model, another after a new
       export.
     """
-    model = parts(path)[1]
+    folder, model = parts(path)
     names = [model]
     if not model.endswith(TFLITE_SUFFIX):
         walk = tf.io.gfile.walk(model)
         names = sorted(files.join(at, name) for at, _, found in walk for name in found)
+    familiar = files.join(folder, familiarity.FILE_NAME)
+    names += [familiar] if files.exists(familiar) else []
     digest = hashlib.sha256()
     for name in names:
         digest.update(hashlib.sha256(files.read_bytes(name)).digest())

@@ -5,12 +5,12 @@ from absl import logging
 
 from mic_tf.datasets import catalogue
 from mic_tf.errors import UserError
-from mic_tf.evaluation import evaluator, heard
+from mic_tf.evaluation import evaluator, heard, metrics
 from mic_tf.evaluation.mistakes import embedded
 from mic_tf.pipeline import batches
 from mic_tf.pipeline.batches import Records
 from mic_tf.pipeline.splits import Partition
-from mic_tf.serving.familiarity import Familiarity, keeping
+from mic_tf.serving.familiarity import Familiarity
 from mic_tf.training import training_data, workfolder
 
 _MOST_KNOWN = 1_500
@@ -60,6 +60,12 @@ def familiarity(
       UserError: a data set is not there, or there are no validation notes.
     """
     records, partition, name = _opened(run, data_dir)
+    valid = np.flatnonzero(partition.parts.get("valid", np.zeros(0)))
+    if not len(valid):
+        raise UserError(
+            f"--familiarity: the run has no validation notes under its "
+            f"{partition.protocol} protocol to take the threshold from"
+        )
     subject = evaluator.subject_of_run(run)
     folder = data_dir or run.settings.data.data_dir
     training = heard.in_training(subject, records, name, partition, [folder])
@@ -72,14 +78,14 @@ def familiarity(
         for each, rows in heard.some_heard([one], share)
     ]
     found = Familiarity(np.concatenate(known))
-    valid = np.flatnonzero(partition.part("valid"))
-    if not len(valid):
-        raise UserError(
-            "--familiarity: no validation notes to take its threshold from; "
-            "train with another --protocol or --select=last"
-        )
     valid = valid[:: -(-len(valid) // _MOST_MEASURED)]
-    threshold = keeping(found.of(embedded(records, valid, subject.embedding)[1]))
+    _, vectors = embedded(records, valid, subject.embedding)
+    threshold = metrics.keeping(found.of(vectors))
+    if not threshold:
+        raise UserError(
+            "--familiarity: validation notes are unlike all training notes to this "
+            "model; train it for longer"
+        )
     logging.info(
         "familiarity: %d training notes; 95 %% of %d validation notes reach %.3f",
         len(found),

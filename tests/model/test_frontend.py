@@ -4,6 +4,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mic_tf.errors import UserError
+from mic_tf.model import frontend
 from mic_tf.model.frontend import LogMel
 
 librosa = pytest.importorskip("librosa", reason="librosa is a development dependency")
@@ -72,6 +73,17 @@ def real_notes(folder, count) -> np.ndarray:
                 content = archive.extractfile(member).read()
                 notes.append(np.frombuffer(content[-128_000:], np.int16))
     return np.stack(notes)
+
+
+@pytest.mark.parametrize(
+    ("batch", "pieces"),
+    [(None, 1), (0, 1), (3, 1), (7, 1), (8, 2), (9, 1), (32, 8), (36, 6), (256, 8)],
+)
+def test_pieces_divide_a_batch_on_a_cpu_and_nowhere_else(monkeypatch, batch, pieces):
+    monkeypatch.setattr(frontend, "_on_accelerator", lambda: False)
+    assert frontend._pieces(batch) == pieces
+    monkeypatch.setattr(frontend, "_on_accelerator", lambda: True)
+    assert frontend._pieces(batch) == 1
 
 
 @pytest.mark.parametrize("batch", [7, 8, 9, 32, 36])

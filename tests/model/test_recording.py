@@ -72,6 +72,22 @@ def test_a_looped_note_keeps_its_attack_and_level_and_then_stands_still(decibels
     assert np.abs(level(changed) - level(beating)).max() < 1e-3
 
 
+def test_a_note_that_begins_late_is_looped_from_its_own_sound(decibels):
+    late = np.full([32, 64, 64], -TOP_DB, np.float32)
+    late[:, 12:] = decibels[:, :-12]
+    changed = at_step(1, recording.loop, tf.constant(late), 1.0).numpy()
+    # One loud band each, also where the loop is.
+    assert (np.sort(changed[:, 12:], axis=2)[:, :, -2:].ptp(axis=2) > 20.0).all()
+
+
+def test_only_the_share_asked_for_is_looped(decibels):
+    beats = 10.0 * np.sin(np.arange(64)[:, np.newaxis] + np.arange(64))
+    beating = (decibels + beats.astype(np.float32)).numpy()
+    changed = at_step(1, recording.loop, tf.constant(beating), 0.5).numpy()
+    same = np.abs(changed - beating).max(axis=(1, 2)) == 0.0
+    assert 8 <= same.sum() <= 24
+
+
 def test_an_echo_only_adds_and_only_later(decibels):
     struck = tf.where(tf.range(64)[tf.newaxis, :, tf.newaxis] == 5, decibels, -160.0)
     changed = at_step(1, recording.echo, struck, 1.0).numpy()

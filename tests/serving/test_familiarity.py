@@ -6,9 +6,11 @@ import pathlib
 import numpy as np
 import pytest
 
+from mic_tf import files
 from mic_tf.errors import UserError
+from mic_tf.evaluation import metrics
 from mic_tf.serving import contract as contracts
-from mic_tf.serving import exporter, familiarity, training_notes
+from mic_tf.serving import exporter, familiarity, resuming, training_notes
 from mic_tf.serving.classifier import SILENCE, Classifier
 from mic_tf.serving.doubt import UNSURE, Doubt
 from mic_tf.serving.familiarity import Familiarity
@@ -26,7 +28,7 @@ def cosines(known: np.ndarray, asked: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("notes", [3, 40])
 def test_it_is_the_cosine_with_the_fifth_nearest_note(notes):
     random = np.random.default_rng(0)
-    known, asked = random.normal(size=(notes, 8)), random.normal(size=(6, 8))
+    known, asked = random.uniform(size=(notes, 8)), random.uniform(size=(6, 8))
     expected = np.sort(cosines(known, asked), axis=1)[:, -min(5, notes)]
     found = Familiarity(known).of(asked)
     assert found.shape == (6,)
@@ -47,8 +49,16 @@ def test_what_is_written_is_read_again(tmp_path):
         (None, "cannot be read"),
         (b"", "cannot be read"),
         (b"no array", "cannot be read"),
-        (np.zeros([4, 9], np.float16), r"float16 \[4, 9\]; float16 \[notes, 8\]"),
-        (np.zeros([4, 8], np.float64), r"float64 \[4, 8\]; float16 \[notes, 8\]"),
+        (b"PK\x03\x04 an archive", "cannot be read"),
+        (np.full([4, 8], np.nan, np.float16), "finite float16"),
+        (
+            np.zeros([4, 9], np.float16),
+            r"float16 \[4, 9\]; finite float16 \[notes, 8\]",
+        ),
+        (
+            np.zeros([4, 8], np.float64),
+            r"float64 \[4, 8\]; finite float16 \[notes, 8\]",
+        ),
         (np.zeros([0, 8], np.float16), r"float16 \[0, 8\]"),
     ],
 )
@@ -70,7 +80,7 @@ def test_a_file_with_code_in_it_is_not_opened(tmp_path):
 
 def test_the_threshold_keeps_95_of_100_notes():
     values = np.linspace(0.0, 0.99, 100)
-    threshold = familiarity.keeping(np.random.default_rng(0).permutation(values))
+    threshold = metrics.keeping(np.random.default_rng(0).permutation(values))
     assert (values >= threshold).sum() == 95
 
 
@@ -100,6 +110,13 @@ def test_an_answer_is_unsure_where_the_sound_is_strange(classifier):
     assert Doubt(min_probability=0.95).family(like) == UNSURE
     silent = classifier(0.0 * first, SECOND)
     assert doubt.family(silent) == SILENCE
+
+
+def test_silent_windows_do_not_make_a_sound_strange(classifier):
+    sound = np.zeros(12 * SECOND, np.float32)
+    sound[:SECOND] = 0.5
+    assert classifier(sound, SECOND).familiarity == pytest.approx(1.0)
+    assert classifier(0.0 * sound, SECOND).familiarity is None
 
 
 def test_a_long_sound_has_the_mean_of_its_windows(classifier):
@@ -133,6 +150,34 @@ def test_an_export_knows_its_training_notes(tiny_workdir, small_dataset, tmp_pat
         assert answer.familiarity == pytest.approx(
             known.of(answer.embedding[np.newaxis])[0], abs=2e-3
         )
+    known_by = classifier.fingerprint
+    Familiarity(known._known[:7]).write(str(tmp_path / "export"))
+    assert Classifier.load(tmp_path / "export").fingerprint != known_by
     exporter.export(run, str(tmp_path / "export"))
     assert not (tmp_path / "export" / familiarity.FILE_NAME).exists()
     assert Classifier.load(tmp_path / "export").contract.min_familiarity is None
+
+
+def test_a_run_without_validation_notes_is_refused_before_the_work(
+    tiny_workdir, small_dataset
+):
+    run = workfolder.load_run(str(tiny_workdir))
+    folder = pathlib.Path(small_dataset.data_dir).parents[1]
+    data = DataSettings(dataset="nsynth_jsonwav", data_dir="", protocol="random")
+    train = dataclasses.replace(run.settings.train, select="last")
+    settings = dataclasses.replace(run.settings, data=data, train=train)
+    run = dataclasses.replace(run, settings=settings)
+    with pytest.raises(UserError, match="no validation notes under its random"):
+        training_notes.familiarity(run, str(folder))
+
+
+def test_a_result_of_another_familiarity_is_not_gone_on_with(tmp_path):
+    out = str(tmp_path / "out.csv")
+    (tmp_path / "out.csv").write_text("file\n")
+    resuming.note(out, resuming.origin("a", Doubt(min_familiarity=0.5)))
+    assert resuming.earlier(out, resuming.origin("a", Doubt(min_familiarity=0.5)))
+    with pytest.raises(UserError, match="another --min_familiarity"):
+        resuming.earlier(out, resuming.origin("a", Doubt(min_familiarity=0.6)))
+    # Made before there was such a threshold.
+    files.write_json(out + resuming.SUFFIX, {"model": "a", "min_probability": 0.0})
+    assert resuming.earlier(out, resuming.origin("a", Doubt()))

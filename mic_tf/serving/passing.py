@@ -1,0 +1,95 @@
+"""A sound on its way through the batches of a classifier."""
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from mic_tf.audio import reading, waveforms
+from mic_tf.errors import UserError
+
+SILENCE_PEAK = 1e-3
+"""A sound that nowhere exceeds this amplitude, -60 dB of full scale, is silence."""
+
+Sound = str | os.PathLike | np.ndarray
+
+
+class SoundInPassing:
+    """One sound on its way through the batches.
+
+    Attributes:
+      windows_of_it: start in seconds and waveform of each window.
+      channels: how many there were before their mean was taken.
+      error: what went wrong, if anything did.
+      peak: largest amplitude met.
+      classified: windows classified so far.
+      probabilities: their sum.
+      embedding: their sum.
+      familiar: the familiarity of each window that is not silent, where the model
+        tells.
+    """
+
+    def __init__(
+        self, windows: Iterable[tuple[float, np.ndarray]] = (), channels: int = 1
+    ):
+        self.windows_of_it = windows
+        self.channels = channels
+        self.error: UserError | None = None
+        self.peak = 0.0
+        self.classified = 0
+        self.probabilities: Any = 0.0
+        self.embedding: Any = 0.0
+        self.familiar: list[float] = []
+        self._read = 0
+        self._ended = False
+
+    def windows(self) -> Iterator[tuple[float, np.ndarray]]:
+        """The windows; a fault ends them and becomes the sound's error."""
+        try:
+            for start, waveform in self.windows_of_it:
+                self._read += 1
+                self.peak = max(self.peak, float(np.abs(waveform).max()))
+                yield start, waveform
+        except UserError as error:
+            self.error = error
+        self._ended = True
+
+    def heard(self, header: reading.AudioHeader) -> None:
+        """Takes what the file's header says."""
+        self.channels = header.channels
+
+    def add(
+        self,
+        probabilities: np.ndarray,
+        embedding: np.ndarray,
+        familiarity: float | None,
+    ) -> None:
+        """Takes what a model says of one window."""
+        self.classified += 1
+        self.probabilities = self.probabilities + probabilities.astype(np.float64)
+        self.embedding = self.embedding + embedding.astype(np.float64)
+        if familiarity is not None:
+            self.familiar.append(familiarity)
+
+    def is_done(self) -> bool:
+        return self._ended and (self.error is not None or self.classified == self._read)
+
+
+def in_passing(sound: Sound, sample_rate: float | None) -> SoundInPassing:
+    """A file, or a waveform with its rate, ready to be classified."""
+    if isinstance(sound, str | os.PathLike):
+        if sample_rate is not None:
+            raise UserError(
+                f"{sound}: a file says its own sample rate; {sample_rate} is not needed"
+            )
+        from_file = SoundInPassing()
+        from_file.windows_of_it = reading.windows(sound, on_header=from_file.heard)
+        return from_file
+    if sample_rate is None:
+        raise UserError(
+            "waveform without a sample rate: classifier(waveform, sample_rate) expected"
+        )
+    waveform = np.asarray(sound)
+    channels = waveform.shape[1] if waveform.ndim == 2 else 1
+    return SoundInPassing(waveforms.windows(waveform, sample_rate), channels)
