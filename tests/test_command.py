@@ -1,0 +1,46 @@
+"""What every command does before it does its own."""
+
+import ctypes
+import os
+import subprocess
+import sys
+
+import pytest
+
+ARENAS = """
+import ctypes, sys, threading
+from mic_tf import command
+
+command.keep_few_arenas()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = libc.malloc.restype = ctypes.c_void_p
+together = threading.Barrier(8)
+
+def allocate():
+    libc.malloc(1000)
+    together.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+file = ctypes.c_void_p(libc.fopen(sys.argv[1].encode(), b"w"))
+libc.malloc_info(0, file)
+libc.fclose(file)
+"""
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or not hasattr(ctypes.CDLL(None), "mallopt"),
+    reason="only glibc has arenas",
+)
+@pytest.mark.parametrize(("asked", "most"), [(None, 2), ("5", 5)])
+def test_threads_share_few_arenas_unless_others_are_asked_for(tmp_path, asked, most):
+    environment = {k: v for k, v in os.environ.items() if k != "MALLOC_ARENA_MAX"}
+    if asked:
+        environment["MALLOC_ARENA_MAX"] = asked
+    out = tmp_path / "arenas.xml"
+    command = [sys.executable, "-c", ARENAS, str(out)]
+    subprocess.run(command, env=environment, check=True)
+    assert out.read_text().count("<heap nr=") == most
