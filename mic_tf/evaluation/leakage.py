@@ -24,8 +24,8 @@ def leakage(
 
     Instruments are compared by name, all of them, where names of both data sets mean
     the same. Sounds are compared for at most `most_notes` notes of either side, drawn
-    at random; training notes of the test's instruments come first, since twins are
-    likeliest there.
+    at random; training notes of the test's instruments come first, then others of its
+    data set, since twins are likeliest there.
 
     Args:
       records: the data set.
@@ -94,15 +94,18 @@ def _candidates(
     most: int,
     random: np.random.Generator,
 ) -> list[tuple[Heard, np.ndarray]]:
-    """Heard notes to compare, those of the tested instruments before the others."""
-    related, others = [], []
+    """Heard notes to compare: of the tested instruments, of their data set, others."""
+    related, same_origin, others = [], [], []
     for each in heard:
         same = np.isin(_names(each.records), tested_names) & each.same_names
         related.append(dataclasses.replace(each, notes=each.notes & same))
-        others.append(dataclasses.replace(each, notes=each.notes & ~same))
-    first = some_heard(related, most, random)
-    left = most - sum(len(rows) for _, rows in first)
-    return first + some_heard(others, left, random)
+        further = same_origin if each.same_names else others
+        further.append(dataclasses.replace(each, notes=each.notes & ~same))
+    found: list[tuple[Heard, np.ndarray]] = []
+    for group in (related, same_origin, others):
+        left = most - sum(len(rows) for _, rows in found)
+        found += some_heard(group, left, random)
+    return found
 
 
 def _twins(

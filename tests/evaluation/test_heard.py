@@ -127,3 +127,18 @@ def test_few_of_many_heard_notes_come_from_all_sets(data_dir):
         assert each.notes[rows].all()
     nothing = dataclasses.replace(found.heard[0], notes=found.heard[0].notes & False)
     assert heard.some_heard([nothing], 8) == []
+
+
+def test_notes_of_the_measured_set_are_compared_before_others(data_dir):
+    records, partition, found = training(
+        subject(), data_dir, "nsynth_jsonwav", [str(data_dir)]
+    )
+    train = int(partition.part("train").sum())
+    strange = np.array(["organ_of_another_name"])
+    random = np.random.default_rng(0)
+    for most in (train, train + 1):
+        chosen = leakage._candidates(found.heard, strange, most, random)
+        counts = {each.dataset: len(rows) for each, rows in chosen}
+        assert counts.pop("") == train
+        assert sum(counts.values()) == most - train
+    assert sum(len(rows) for _, rows in chosen) == train + 1
