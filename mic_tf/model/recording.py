@@ -118,7 +118,8 @@ def loop(decibels: tf.Tensor, share: float) -> tf.Tensor:
     frame = tf.range(frames, dtype=tf.float32)[tf.newaxis]
     level = _level(decibels)
     audible = level[..., 0] >= tf.reduce_max(level, axis=1) - _ONSET_DB
-    onset = tf.cast(tf.argmax(audible, axis=1), tf.float32)[:, tf.newaxis]
+    onset = tf.argmax(tf.cast(audible, tf.float32), axis=1, output_type=tf.int32)
+    onset = tf.cast(onset, tf.float32)[:, tf.newaxis]
     start = onset + tf.floor((0.1 + 0.9 * draws[:, :1]) * per_second)
     length = 1.0 + tf.floor(0.5 * per_second * draws[:, 1:2])
     looped = tf.cast((frame >= start) & (frame < start + length), tf.float32)
