@@ -108,6 +108,12 @@ def keeping(values: np.ndarray, share: float = _SHARE_KEPT) -> float:
     return float(ordered[int((1.0 - share) * len(ordered) + 1e-9)])
 
 
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors of length 1, [..., d], so that their products are cosines; 0 stays 0."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.maximum(lengths, 1e-12)
+
+
 def best_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
     """The temperature of least cross-entropy, by golden section in its logarithm.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from mic_tf.evaluation import pictures, sounds
+from mic_tf.evaluation import metrics, pictures, sounds
 from mic_tf.evaluation.heard import Heard, some_heard
 from mic_tf.evaluation.markup import Markup, element, joined, sound
 from mic_tf.pipeline.batches import Records
@@ -182,7 +182,5 @@ def embedded(
         vectors.append(np.asarray(embedding(filled), np.float32)[: len(waveform)])
         rows.append(batch["row"].numpy())
     stacked = np.concatenate(vectors)
-    lengths = np.linalg.norm(stacked, axis=1, keepdims=True)
     order = np.argsort(np.concatenate(rows))
-    unit = stacked / np.maximum(lengths, 1e-9)
-    return np.concatenate(rows)[order], unit[order]
+    return np.concatenate(rows)[order], metrics.unit(stacked)[order]

@@ -225,11 +225,12 @@ class Classifier:
         answers, embeddings = self._infer(batch)
         familiar = [None] * len(batch)
         if self._familiarity:
-            familiar = self._familiarity.of(embeddings)
+            silent = np.abs(batch).max(axis=1) <= SILENCE_PEAK
+            found = self._familiarity.of(embeddings)
+            familiar = np.where(silent, None, found)
         rows = zip(pending, answers, embeddings, familiar, strict=True)
-        for (sound, waveform), probabilities, embedding, familiarity in rows:
-            silent = np.abs(waveform).max() <= SILENCE_PEAK
-            sound.add(probabilities, embedding, None if silent else familiarity)
+        for (sound, _), probabilities, embedding, familiarity in rows:
+            sound.add(probabilities, embedding, familiarity)
 
     def _answer(self, sound: SoundInPassing) -> Answer | UserError:
         if sound.error:

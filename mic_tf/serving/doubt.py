@@ -27,3 +27,7 @@ class Doubt:
         if strange or answer.probability < self.min_probability:
             return UNSURE
         return answer.family
+
+
+NEVER = Doubt()
+"""Every answer is given as it is."""

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from mic_tf import files
 from mic_tf.errors import UserError
+from mic_tf.evaluation import metrics
 
 FILE_NAME = "familiar.npy"
 """Embeddings of training notes, float16 [notes, d], each of length 1."""
@@ -23,7 +24,7 @@ class Familiarity:
 
     def __init__(self, embeddings: np.ndarray):
         """Takes the embeddings of training notes, float [notes, d]."""
-        self._known = _unit(embeddings)
+        self._known = metrics.unit(embeddings.astype(np.float32))
 
     def __len__(self) -> int:
         return len(self._known)
@@ -38,7 +39,7 @@ class Familiarity:
           float32 [sounds], from 0 to 1.
         """
         nearest = min(NEAREST, len(self._known))
-        cosines = _unit(embeddings) @ self._known.T
+        cosines = metrics.unit(embeddings.astype(np.float32)) @ self._known.T
         return np.clip(np.partition(cosines, -nearest, axis=1)[:, -nearest], 0.0, 1.0)
 
     def write(self, folder: str) -> None:
@@ -73,9 +74,3 @@ def read(folder: str, width: int) -> Familiarity:
             f"[notes, {width}] expected: export the model again"
         )
     return Familiarity(known)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    vectors = vectors.astype(np.float32)
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(length, 1e-12)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mic_tf.errors import UserError
+from mic_tf.evaluation import metrics
 from mic_tf.serving import rows
 from mic_tf.serving.classifier import Answer
 
@@ -43,8 +44,7 @@ def neighbours(
     """
     names = [path for path, answer in answers if isinstance(answer, Answer)]
     vectors = [answer.embedding for _, answer in answers if isinstance(answer, Answer)]
-    unit = np.array(vectors)
-    unit = unit / np.maximum(np.linalg.norm(unit, axis=-1, keepdims=True), 1e-12)
+    unit = metrics.unit(np.array(vectors))
     row = 0
     for path, answer in answers:
         if isinstance(answer, UserError):

@@ -10,7 +10,7 @@ import tqdm
 from mic_tf.errors import UserError
 from mic_tf.serving import neighbours, output, resuming, rows, timeline
 from mic_tf.serving.classifier import Answer, Classifier
-from mic_tf.serving.doubt import Doubt
+from mic_tf.serving.doubt import NEVER, Doubt
 
 _RESUMABLE = (rows.Csv, rows.Json)
 
@@ -32,7 +32,7 @@ class Options:
     layout: str = "table"
     out: str = ""
     batch_size: int = 32
-    doubt: Doubt = Doubt()
+    doubt: Doubt = NEVER
     hop_seconds: float = 4.0
     resume: bool = False
     neighbours: int = 0

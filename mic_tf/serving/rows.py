@@ -10,10 +10,9 @@ from typing import Any
 
 from mic_tf.errors import UserError
 from mic_tf.serving.classifier import Answer
-from mic_tf.serving.doubt import UNSURE, Doubt
+from mic_tf.serving.doubt import NEVER, UNSURE, Doubt
 
 FORMATS = ("table", "csv", "json")
-_CERTAIN = Doubt()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Row:
     familiarity: float | None = None
 
 
-def row_of(path: str, answer: Answer | UserError, doubt: Doubt = _CERTAIN) -> Row:
+def row_of(path: str, answer: Answer | UserError, doubt: Doubt = NEVER) -> Row:
     """The line for one file."""
     if isinstance(answer, UserError):
         return Row(path, error=str(answer).removeprefix(f"{path}: "))

@@ -7,10 +7,8 @@ from mic_tf.audio import reading
 from mic_tf.errors import UserError
 from mic_tf.serving import rows
 from mic_tf.serving.classifier import Classifier
-from mic_tf.serving.doubt import Doubt
+from mic_tf.serving.doubt import NEVER, Doubt
 from mic_tf.taxonomy import SAMPLE_RATE
-
-_CERTAIN = Doubt()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +38,7 @@ def segments(
     *,
     hop_seconds: float = 4.0,
     batch_size: int = 32,
-    doubt: Doubt = _CERTAIN,
+    doubt: Doubt = NEVER,
     on_channels: Callable[[int], None] = lambda channels: None,
 ) -> Iterator[Segment]:
     """The segments of a recording, neighbouring equal answers joined.
