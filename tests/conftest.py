@@ -1,9 +1,10 @@
 """Small prepared data sets, made by the tests that use them."""
 
+import gc
 import os
 import pathlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -18,10 +19,9 @@ from mic_tf.model import networks
 from mic_tf.serving import exporter
 from mic_tf.settings import NetworkSettings, RunSettings
 from mic_tf.training import snapshots, workfolder
+from tools.small_sets import Note, write_dataset
 
 SHARED_DATA = pathlib.Path(__file__).parents[1] / ".." / "shared" / "data"
-
-Note = dict
 
 
 def make_note(
@@ -52,57 +52,6 @@ def make_note(
     )
 
 
-def write_dataset(
-    folder: pathlib.Path,
-    splits: dict[str, Sequence[Note]],
-    *,
-    name: str = "nsynth_jsonwav",
-    shards: int = 3,
-    families: Sequence[str] = taxonomy.FAMILIES,
-    floats: bool = False,
-) -> tfds.core.DatasetBuilder:
-    """Writes notes as a prepared data set, dealt to the shards in turn.
-
-    With `floats` audio is float32, as TFDS's own `nsynth` has it.
-    """
-    features = schema.features(families)
-    if floats:
-        audio = tfds.features.Tensor(shape=(taxonomy.NOTE_SAMPLES,), dtype=np.float32)
-        features = tfds.features.FeaturesDict({**features, "audio": audio})
-    notes = [note for part in splits.values() for note in part]
-    schema.set_names(features, {note["instrument"]["label"] for note in notes})
-    serializer = tfds.core.example_serializer.ExampleSerializer(
-        features.get_serialized_info()
-    )
-    target = folder / name / "1.0.0"
-    target.mkdir(parents=True)
-    infos = []
-    for split, part in splits.items():
-        lengths = [0] * shards
-        template = tfds.core.ShardedFileTemplate(
-            data_dir=target, dataset_name=name, split=split, filetype_suffix="tfrecord"
-        )
-        paths = template.sharded_filepaths(shards)
-        for shard, path in enumerate(paths):
-            with tf.io.TFRecordWriter(str(path)) as writer:
-                for note in part[shard::shards]:
-                    encoded = features.encode_example(note)
-                    writer.write(serializer.serialize_example(encoded))
-                    lengths[shard] += 1
-        infos.append(
-            tfds.core.SplitInfo(
-                name=split,
-                shard_lengths=lengths,
-                num_bytes=sum(path.stat().st_size for path in map(pathlib.Path, paths)),
-                filename_template=template,
-            )
-        )
-    tfds.folder_dataset.write_metadata(
-        data_dir=target, features=features, split_infos=infos, check_data=False
-    )
-    return tfds.builder_from_directory(target)
-
-
 def own_lines(stderr: str) -> list[str]:
     """Lines of a command's standard error without those of TensorFlow 2.21 itself.
 
@@ -111,6 +60,16 @@ def own_lines(stderr: str) -> list[str]:
     noise = re.compile(r"[IWE]\d{4} |WARNING: All log messages before absl")
     lines = stderr.strip().splitlines()
     return [line for line in lines if not noise.match(line)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_iterator_grows_old() -> Iterator[None]:
+    """Collects what a file of tests left.
+
+    The end of a distributed iterator takes the longer the older it is, up to a minute.
+    """
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,7 @@ def training_batches(
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
-    return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
+    return dataset.prefetch(tf.data.AUTOTUNE).with_options(options())
 
 
 def on_service(dataset: tf.data.Dataset, address: str) -> tf.data.Dataset:
@@ -171,7 +171,7 @@ def evaluation_batches(
     dataset = dataset.map(
         _parser(records, None), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
-    return dataset.prefetch(2).with_options(_options())
+    return dataset.prefetch(2).with_options(options())
 
 
 _FAULTS_OF_DATA = (
@@ -269,13 +269,14 @@ def _to_int16(audio: tf.Tensor, is_float: bool) -> tf.Tensor:
     return tf.ensure_shape(waveform, [None, taxonomy.NOTE_SAMPLES])
 
 
-def _options() -> tf.data.Options:
-    options = tf.data.Options()
-    options.deterministic = True
+def options() -> tf.data.Options:
+    """How every pipeline runs: in a fixed order, without a tuning thread."""
+    chosen = tf.data.Options()
+    chosen.deterministic = True
     # Under tf.distribute an iterator's end waits until the tuning thread wakes up, up
     # to a minute. Without it AUTOTUNE means as many calls as cores, 16 at most.
-    options.autotune.enabled = False
-    options.experimental_distribute.auto_shard_policy = (
+    chosen.autotune.enabled = False
+    chosen.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.OFF
     )
-    return options
+    return chosen

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 from absl import logging
@@ -25,6 +27,36 @@ class Placement:
     is_chief: bool
     workers: int
     words: str
+
+    def distribute(
+        self, of_pipeline: Callable[[tf.distribute.InputContext], tf.data.Dataset]
+    ) -> Any:
+        """Feeds every replica from the data sets of the input pipelines.
+
+        GPUs and TPUs get each batch in advance. A CPU alone takes it as it is: the
+        iterator that fetches takes up to a minute to end, the longer the older it is,
+        as tf.data's tuning cannot be turned off for it.
+
+        Args:
+          of_pipeline: gives the batches of one input pipeline.
+        """
+        strategy, options = self.strategy, None
+        if _is_one_cpu(strategy):
+            options = tf.distribute.InputOptions(
+                experimental_replication_mode=tf.distribute.InputReplicationMode.PER_REPLICA,
+                experimental_fetch_to_device=False,
+            )
+        return strategy.distribute_datasets_from_function(of_pipeline, options)
+
+
+def _is_one_cpu(strategy: tf.distribute.Strategy) -> bool:
+    """Whether one replica of one process does everything, on a CPU."""
+    devices = strategy.extended.worker_devices
+    return (
+        isinstance(strategy, tf.distribute.MirroredStrategy)
+        and strategy.num_replicas_in_sync == 1
+        and all("CPU" in device.upper() for device in devices)
+    )
 
 
 _shared: dict[tuple[str, str], Placement] = {}

@@ -204,7 +204,7 @@ class _Run:
             )
             return batches.on_service(dataset, self._settings.data.data_service)
 
-        return self._placement.strategy.distribute_datasets_from_function(of_worker)
+        return self._placement.distribute(of_worker)
 
     def _drawn(self, draw: draws.Draw) -> tf.data.Dataset:
         """Balanced notes, not yet parsed."""
@@ -249,7 +249,7 @@ class _Run:
             # tuning thread, about as long as validation took.
             return dataset.repeat()
 
-        return self._placement.strategy.distribute_datasets_from_function(of_worker)
+        return self._placement.distribute(of_worker)
 
     def _callbacks(self) -> list[keras.callbacks.Callback]:
         train = self._settings.train

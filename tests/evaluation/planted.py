@@ -1,56 +1,22 @@
 """A generated data set with faults whose place is known."""
 
-import dataclasses
 import pathlib
 from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
-import tensorflow as tf
 
 from mic_tf import taxonomy
 from mic_tf.pipeline import batches
-from tests.conftest import Note, make_note, write_dataset
+from tools.planting import changed, clean_note, labelled
+from tools.small_sets import Note, write_dataset
 
 FAMILIES = ("flute", "guitar", "organ", "reed")
 
 
-def clean_note(
-    family: str, instrument: int, pitch: int, *, sounding: float | None = None
-) -> Note:
-    """A note whose partials and decay tell instruments of a family apart.
-
-    Args:
-      family: of the note.
-      instrument: number of the instrument.
-      pitch: as labelled.
-      sounding: the pitch that is heard; default: the labelled one.
-    """
-    note = make_note(family, instrument, pitch)
-    random = np.random.default_rng([7, FAMILIES.index(family), instrument])
-    time = np.arange(taxonomy.NOTE_SAMPLES) / taxonomy.SAMPLE_RATE
-    frequency = 440.0 * 2 ** (((sounding or pitch) - 69) / 12)
-    amplitudes = random.uniform(0.05, 1.0, 8) ** 2
-    amplitudes[0] = 1.0
-    partials = sum(
-        a * np.sin(2 * np.pi * frequency * k * time + random.uniform(0, 6))
-        for k, a in enumerate(amplitudes, start=1)
-        if frequency * k < 7000
-    )
-    waveform = partials * np.exp(-time * random.uniform(0.1, 2.0))
-    waveform /= np.abs(waveform).max()
-    waveform += 1e-4 * np.random.default_rng(pitch).standard_normal(len(time))
-    return {**note, "audio": np.round(12_000 * waveform).astype(np.int16)}
-
-
-def changed(note: Note, change: Callable[[np.ndarray], np.ndarray]) -> Note:
-    samples = np.clip(np.round(change(note["audio"].astype(np.float64))), -32768, 32767)
-    return {**note, "audio": samples.astype(np.int16)}
-
-
 def renamed(note: Note, family: str, instrument: int, pitch: int = 60) -> Note:
     """The same sound under another name."""
-    return {**make_note(family, instrument, pitch), "audio": note["audio"]}
+    return labelled(note["audio"], family, f"{family}_acoustic_{instrument:03d}", pitch)
 
 
 def at_velocity(note: Note, velocity: int, gain: float) -> Note:
@@ -130,31 +96,3 @@ def open_planted(
     folder: pathlib.Path, splits: dict[str, list[Note]]
 ) -> batches.Records:
     return batches.open_records(write_dataset(folder, splits, shards=2))
-
-
-def rewrite(
-    records: batches.Records, change: Callable[[tf.train.Example], None]
-) -> None:
-    """Changes every stored record of a data set."""
-    for path in records.paths:
-        content = [r.numpy() for r in tf.data.TFRecordDataset(path)]
-        with tf.io.TFRecordWriter(path) as writer:
-            for serialized in content:
-                example = tf.train.Example.FromString(serialized)
-                change(example)
-                writer.write(example.SerializeToString())
-
-
-def as_float(records: batches.Records, spoilt: str) -> batches.Records:
-    """The data set with float audio, as TFDS's `nsynth` has it, one note with NaN."""
-
-    def change(example: tf.train.Example) -> None:
-        feature = example.features.feature["audio"]
-        samples = np.frombuffer(feature.bytes_list.value[0], np.int16) / 32768.0
-        if example.features.feature["id"].bytes_list.value[0].decode() == spoilt:
-            samples[1000:1010] = np.nan
-        feature.Clear()
-        feature.float_list.value.extend(samples.tolist())
-
-    rewrite(records, change)
-    return dataclasses.replace(records, audio_is_float=True)

@@ -1,27 +1,15 @@
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from mic_tf.evaluation import audit, measures, sounds
 from tests.evaluation import planted
+from tools import planting, small_sets
 
 
 def found_in(records, selected=None):
     if selected is None:
         selected = np.ones(len(records.index), bool)
     return audit.find(records.index, measures.measure(records, selected))
-
-
-def by_kind(records, findings):
-    index, kinds = records.index, {}
-    for finding in findings:
-        ids = frozenset(str(index.ids[row]) for row in finding.rows)
-        if finding.kind == "instrument_in_two_splits":
-            ids = frozenset(
-                index.instruments[index.instrument[r]] for r in finding.rows
-            )
-        kinds.setdefault(finding.kind, set()).add(ids)
-    return kinds
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +21,7 @@ def faulty(tmp_path_factory):
 
 def test_every_planted_fault_is_found_and_none_besides(faulty):
     records, expected, findings = faulty
-    assert by_kind(records, findings) == expected
+    assert planting.by_kind(records.index, findings) == expected
 
 
 def test_clean_notes_have_no_finding(tmp_path):
@@ -75,23 +63,18 @@ def test_a_twin_at_another_velocity_within_a_split_stays(faulty):
 def test_findings_do_not_depend_on_the_other_split(faulty):
     records, expected, _ = faulty
     train = records.index.note_split == records.index.split_names.index("train")
-    kinds = by_kind(records, found_in(records, train))
+    kinds = planting.by_kind(records.index, found_in(records, train))
     assert "instrument_in_two_splits" not in kinds
     assert "noise" not in kinds
     assert kinds["silence"] == expected["silence"]
 
 
 def test_wrong_length_is_found_and_read_all_the_same(tmp_path):
-    notes = {"train": [planted.clean_note("organ", 0, p) for p in (50, 55, 61)]}
+    notes = {"train": [planting.clean_note("organ", 0, p) for p in (50, 55, 61)]}
     records = planted.open_planted(tmp_path, notes)
 
-    def shorten(example: tf.train.Example) -> None:
-        if example.features.feature["pitch"].int64_list.value[0] == 55:
-            values = example.features.feature["audio"].bytes_list.value
-            values[0] = values[0][:64_000]
-
-    planted.rewrite(records, shorten)
-    found = by_kind(records, found_in(records))
+    small_sets.cut_short(records, {"organ_acoustic_000-055-100": 32_000})
+    found = planting.by_kind(records.index, found_in(records))
     assert found == {"length": {frozenset({"organ_acoustic_000-055-100"})}}
     row = records.index.ids.tolist().index("organ_acoustic_000-055-100")
     waveform = sounds.read_notes(records, [row])[row]
@@ -101,9 +84,11 @@ def test_wrong_length_is_found_and_read_all_the_same(tmp_path):
 
 
 def test_not_a_number_is_found_in_float_records(tmp_path):
-    notes = {"train": [planted.clean_note("organ", 0, p) for p in (50, 55, 61)]}
+    notes = {"train": [planting.clean_note("organ", 0, p) for p in (50, 55, 61)]}
     spoilt = "organ_acoustic_000-055-100"
-    records = planted.as_float(planted.open_planted(tmp_path, notes), spoilt)
+    records = small_sets.as_float(planted.open_planted(tmp_path, notes), {spoilt})
     findings = found_in(records)
-    assert by_kind(records, findings) == {"not_finite": {frozenset({spoilt})}}
+    assert planting.by_kind(records.index, findings) == {
+        "not_finite": {frozenset({spoilt})}
+    }
     assert findings[0].detail == "10 samples"

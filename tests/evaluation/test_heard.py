@@ -8,6 +8,7 @@ from mic_tf.evaluation import checks, evaluator, heard, leakage, sections
 from mic_tf.pipeline import batches
 from tests.conftest import write_dataset
 from tests.evaluation import planted
+from tools.planting import clean_note
 
 FULL_NAMES = {"main": "nsynth_jsonwav/1.0.0", "extra": "soundfont_notes/1.0.0"}
 
@@ -16,10 +17,10 @@ FULL_NAMES = {"main": "nsynth_jsonwav/1.0.0", "extra": "soundfont_notes/1.0.0"}
 def data_dir(tmp_path_factory):
     """Two sets to train on, and one of two notes, of which they have one each."""
     folder = tmp_path_factory.mktemp("heard")
-    main = [planted.clean_note("organ", i, p) for i in (0, 1) for p in (50, 57, 63)]
-    extra = [planted.clean_note("reed", i, p) for i in (2, 3) for p in (50, 57)]
+    main = [clean_note("organ", i, p) for i in (0, 1) for p in (50, 57, 63)]
+    extra = [clean_note("reed", i, p) for i in (2, 3) for p in (50, 57)]
     copy = planted.renamed(main[1], "flute", 0, 57)
-    other = [copy, planted.clean_note("reed", 8, 70)]
+    other = [copy, clean_note("reed", 8, 70)]
     write_dataset(folder, {"train": main[:5], "valid": main[5:]})
     write_dataset(folder, {"train": extra}, name="soundfont_notes")
     write_dataset(folder, {"test": other}, name="sample_folder")

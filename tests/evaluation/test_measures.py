@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from mic_tf.evaluation import measures
-from tests.evaluation import planted
+from tools.planting import clean_note
 
 TIME = np.arange(64_000) / 16_000
 
@@ -16,7 +16,7 @@ def measured(waveform, label=-1.0):
 
 @pytest.mark.parametrize("pitch", [33, 45, 60, 72, 84, 93])
 def test_pitch_of_a_note_is_heard_within_a_quarter_tone(pitch):
-    audio = planted.clean_note("organ", 1, pitch)["audio"] / 32768.0
+    audio = clean_note("organ", 1, pitch)["audio"] / 32768.0
     found = measured(audio, pitch)
     assert found["periodicity"].min() > 0.9
     assert np.abs(found["pitch"] - pitch).max() < 0.5
@@ -24,7 +24,7 @@ def test_pitch_of_a_note_is_heard_within_a_quarter_tone(pitch):
 
 
 def test_a_label_that_is_off_finds_no_period():
-    audio = planted.clean_note("organ", 1, 60)["audio"] / 32768.0
+    audio = clean_note("organ", 1, 60)["audio"] / 32768.0
     assert measured(audio, 64)["periodicity_at_label"].max() < 0.6
 
 
@@ -35,7 +35,7 @@ def test_noise_is_flat_and_notes_are_not():
     brown = 0.3 * (brown - brown.mean()) / np.abs(brown).max()
     assert measured(white)["flatness"] > 0.9
     assert measured(brown)["flatness"] > 0.4
-    note = planted.clean_note("guitar", 1, 40)["audio"] / 32768.0
+    note = clean_note("guitar", 1, 40)["audio"] / 32768.0
     assert measured(note)["flatness"] < 0.05
 
 

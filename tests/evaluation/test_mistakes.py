@@ -5,6 +5,7 @@ import tensorflow as tf
 from mic_tf.evaluation import mistakes
 from mic_tf.evaluation.heard import Heard
 from tests.evaluation import planted
+from tools.planting import clean_note
 
 LABELS = ("bass", "flute")
 
@@ -35,7 +36,7 @@ def likeness(waveform):
 
 
 def test_the_nearest_training_note_is_the_one_that_sounds_the_same(tmp_path):
-    train = [planted.clean_note("organ", i, p) for i in (0, 1) for p in (50, 57, 63)]
+    train = [clean_note("organ", i, p) for i in (0, 1) for p in (50, 57, 63)]
     copy = planted.renamed(train[4], "reed", 9, 57)
     records = planted.open_planted(tmp_path, {"train": train, "test": [copy]})
     index = records.index
@@ -53,7 +54,7 @@ def test_the_nearest_training_note_is_the_one_that_sounds_the_same(tmp_path):
 
 
 def test_a_note_is_not_its_own_neighbour(tmp_path):
-    notes = {"train": [planted.clean_note("organ", 0, p) for p in (50, 57)]}
+    notes = {"train": [clean_note("organ", 0, p) for p in (50, 57)]}
     records = planted.open_planted(tmp_path, notes)
     wrong = [mistakes.Mistake(0, "organ", "reed", 0.9)]
     both = [Heard("", records, np.ones(2, bool))]

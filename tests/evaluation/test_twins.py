@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from mic_tf.evaluation import measures, twins
-from tests.evaluation import planted
+from tools.planting import clean_note
 
 
 def fingerprints(*waveforms):
@@ -16,7 +16,7 @@ def distance(first, second):
     return twins.distance_db(both[:1], both[1:])[0]
 
 
-NOTE = planted.clean_note("guitar", 3, 60)["audio"]
+NOTE = clean_note("guitar", 3, 60)["audio"]
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_the_same_sound_stays_within_the_threshold(change):
     ("instrument", "pitch"), [(3, 61), (3, 59), (3, 72), (4, 60), (5, 60)]
 )
 def test_another_pitch_or_instrument_is_beyond_the_threshold(instrument, pitch):
-    other = planted.clean_note("guitar", instrument, pitch)["audio"]
+    other = clean_note("guitar", instrument, pitch)["audio"]
     assert distance(NOTE, other) > 2 * twins.THRESHOLD_DB
 
 

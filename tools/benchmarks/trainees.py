@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from mic_tf.pipeline import batches
 from mic_tf.settings import NetworkSettings, RunSettings
 from mic_tf.training import strategy as strategies
 from mic_tf.training import workfolder
@@ -43,13 +44,13 @@ class Stepper:
           num_families: classes.
           dataset: endless training batches of one input pipeline.
         """
-        self._strategy = strategies.choose("auto").strategy
+        placement = strategies.choose("auto")
+        self._strategy = placement.strategy
         policy = settings.train.mixed_precision
         with workfolder.numeric_policy(policy), self._strategy.scope():
             self.trainee = Trainee(settings, num_families)
             compile_trainee(self.trainee, settings, _STEPS_OF_SCHEDULE)
-        distributed = self._strategy.distribute_datasets_from_function(dataset)
-        self._batches = iter(distributed)
+        self._batches = iter(placement.distribute(dataset))
         self._step = self._function(settings.train.jit)
 
     def next_batch(self) -> Any:
@@ -89,6 +90,7 @@ def same_batch(
     def dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
         size = context.get_per_replica_batch_size(len(waveforms))
         batch = (waveforms[:size], families[:size], np.ones(size, np.float32))
-        return tf.data.Dataset.from_tensors(batch).repeat()
+        dataset = tf.data.Dataset.from_tensors(batch).repeat()
+        return dataset.with_options(batches.options())
 
     return dataset
