@@ -52,6 +52,12 @@ def make_note(
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, so that no worker is left alone with one."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def own_lines(stderr: str) -> list[str]:
     """Lines of a command's standard error without those of TensorFlow 2.21 itself.
 

@@ -106,7 +106,9 @@ install() {
     requirements+=(-r "requirements${set:+-$set}.txt")
   done
   cd "$project" || return
-  local pip=("$folder/bin/python" -m pip install --disable-pip-version-check --no-input)
+  # Compiling everything takes as long as unpacking it; what is imported compiles itself.
+  local pip=("$folder/bin/python" -m pip install --disable-pip-version-check --no-input
+    --no-compile)
   "${pip[@]}" --progress-bar off "${requirements[@]}" | summarize_pip ||
     fail "pip could not install the requirements; run this again to go on"
   "${pip[@]}" --quiet --no-deps -r requirements-nodeps.txt ||

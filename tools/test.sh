@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes or reuses the environment and runs the tests, two at a time, each file in one
-# process; arguments go to pytest:
+# process, files with slow tests first; arguments go to pytest:
 #   bash tools/test.sh
 #   PYTHON=python3.13 bash tools/test.sh tests/model -x
 set -euo pipefail
@@ -9,4 +9,4 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 use_environment dev beam
 cd "$project"
-exec "$python" -m pytest -n 2 --dist=loadfile "$@"
+exec "$python" -m pytest -n 2 --dist=loadfile --no-loadscope-reorder "$@"
