@@ -12,6 +12,7 @@ import numpy as np
 import soundfile
 
 import mic_tf
+from tests.conftest import own_lines
 
 
 def run(*arguments: str, listed: str = "") -> subprocess.CompletedProcess:
@@ -24,7 +25,7 @@ def refused(*arguments: str) -> str:
     finished = run(*arguments)
     assert finished.returncode == 2
     assert finished.stdout == ""
-    [line] = finished.stderr.splitlines()
+    [line] = own_lines(finished.stderr)
     return line
 
 

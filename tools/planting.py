@@ -97,7 +97,7 @@ class Planting:
       not_finite: ids of notes that are to have NaN.
     """
 
-    KINDS_OF_NOTES = 13
+    NOTES_OF_EACH = 13
     """Notes that one fault of every kind takes."""
 
     def __init__(self, splits: dict[str, list[Note]], known: Found, seed: int):
@@ -123,7 +123,9 @@ class Planting:
         self._free = [
             name
             for name, note in self._notes.items()
-            if name not in named and np.abs(note["audio"]).max() > _AUDIBLE
+            if name not in named
+            and note["pitch"] >= 0
+            and np.abs(note["audio"]).max() > _AUDIBLE
         ]
         self._random.shuffle(self._free)
         self._copies = 0
@@ -140,22 +142,22 @@ class Planting:
         """Plants so many faults of every kind.
 
         Raises:
-          UserError: there are too few notes without a finding, or all are of one
-            family.
+          UserError: all notes are of one family or one split, or there are too few
+            with a pitch and without a finding.
         """
-        if len(self._families) < 2:
-            raise UserError("labels can only disagree among two families and more")
-        if count * self.KINDS_OF_NOTES > len(self._free):
+        if len(self._families) < 2 or len(self._names) < 2:
+            raise UserError("notes of two families and two splits are needed")
+        if count * self.NOTES_OF_EACH > len(self._free):
             raise UserError(
-                f"{count} faults of every kind need {count * self.KINDS_OF_NOTES} "
-                f"notes without a finding; there are {len(self._free)}"
+                f"{count} faults of every kind need {count * self.NOTES_OF_EACH} "
+                f"notes with a pitch and no finding; there are {len(self._free)}"
             )
         # First, as later ones may take the other notes of an instrument.
         for _ in range(count):
             self._move_to_another_split()
         for number in range(count):
             even = number % 2 == 0
-            self._copy("duplicate", across=even)
+            self._duplicate(across=even)
             self._twin(across=even)
             self._disagree("duplicate" if even else "near_twin")
             self._remember_to_cut()
@@ -209,11 +211,12 @@ class Planting:
         self._split[note["id"]] = split
         return note["id"]
 
-    def _copy(self, kind: str, *, across: bool) -> None:
+    def _duplicate(self, *, across: bool) -> None:
+        """Byte for byte, as another instrument."""
         name = self._take()
         split = self._split[name]
         goal = self._other_split(split) if across else split
-        self._expect(kind, name, self._add(self._notes[name], goal))
+        self._expect("duplicate", name, self._add(self._notes[name], goal))
 
     def _twin(self, *, across: bool) -> None:
         """Turned down, with faint noise; elsewhere, or as another velocity."""

@@ -53,10 +53,20 @@ def test_notes_with_a_finding_are_left_alone():
 
 def test_too_few_notes_are_said_before_any_is_changed():
     notes = [clean_note(f, 0, p) for f in ("organ", "reed") for p in range(48, 54)]
-    planting = Planting({"train": notes}, {}, seed=0)
+    planting = Planting({"train": notes[:8], "valid": notes[8:]}, {}, seed=0)
     with pytest.raises(UserError, match="need 13 notes.*there are 12"):
         planting.plant(1)
     assert not planting.expected
+
+
+@pytest.mark.parametrize(
+    ("families", "splits"), [(("organ",), 2), (("organ", "reed"), 1)]
+)
+def test_one_family_or_one_split_is_not_enough(families, splits):
+    notes = [clean_note(f, i, 60) for f in families for i in range(20)]
+    parts = {f"part{i}": notes[i::splits] for i in range(splits)}
+    with pytest.raises(UserError, match="two families and two splits"):
+        Planting(parts, {}, seed=0).plant(1)
 
 
 def test_made_up_copies_are_within_what_is_said_and_all_found():
