@@ -106,9 +106,7 @@ install() {
     requirements+=(-r "requirements${set:+-$set}.txt")
   done
   cd "$project" || return
-  # Compiling everything takes as long as unpacking it; what is imported compiles itself.
-  local pip=("$folder/bin/python" -m pip install --disable-pip-version-check --no-input
-    --no-compile)
+  local pip=("$folder/bin/python" -m pip install --disable-pip-version-check --no-input)
   "${pip[@]}" --progress-bar off "${requirements[@]}" | summarize_pip ||
     fail "pip could not install the requirements; run this again to go on"
   "${pip[@]}" --quiet --no-deps -r requirements-nodeps.txt ||
