@@ -54,19 +54,11 @@ def main(arguments: list[str]) -> None:
 
 def generated(count: int) -> "dict[str, list[Note]]":
     """Clean notes of two splits, enough for so many faults of every kind."""
-    from tools.planting import clean_note
+    from tools.planting import clean_splits
 
     families = ("flute", "guitar", "organ", "reed", "string")
     instruments = {"train": range(2 * count), "valid": range(2 * count, 3 * count)}
-    return {
-        split: [
-            clean_note(family, number, pitch)
-            for family in families
-            for number in numbers
-            for pitch in range(48, 60, 3)
-        ]
-        for split, numbers in instruments.items()
-    }
+    return clean_splits(families, instruments, range(48, 60, 3))
 
 
 def notes_of(dataset: str, data_dir: str) -> "dict[str, list[Note]]":

@@ -1,7 +1,8 @@
 """Faults put into notes on purpose, so that it is known what an audit has to find."""
 
+import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import soxr
@@ -9,7 +10,7 @@ import soxr
 from mic_tf import taxonomy
 from mic_tf.datasets import schema
 from mic_tf.errors import UserError
-from mic_tf.evaluation.audit import Finding
+from mic_tf.evaluation.audit import RATES, Finding
 from mic_tf.pipeline.index import NoteIndex
 from tools.small_sets import Note
 
@@ -22,9 +23,8 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 _AUDIBLE = 300
 _FAINT = 1e-3
-_RATES = (11_025, 22_050, 24_000, 44_100, 48_000)
 _WRONG_SEMITONES = (2, 3, 4, 8, 9, 10)
-"""No octave, and none of the differences that `_RATES` make."""
+"""No octave, and none of the differences that the audit's `RATES` make."""
 
 
 def clean_note(
@@ -53,6 +53,27 @@ def clean_note(
     waveform += 1e-4 * np.random.default_rng(pitch).standard_normal(len(time))
     audio = np.round(12_000 * waveform).astype(np.int16)
     return labelled(audio, family, f"{family}_acoustic_{instrument:03d}", pitch)
+
+
+def clean_splits(
+    families: Iterable[str],
+    instruments: Mapping[str, Iterable[int]],
+    pitches: Iterable[int],
+) -> dict[str, list[Note]]:
+    """Notes without any fault.
+
+    Args:
+      families: of the notes.
+      instruments: by split the numbers of each family's instruments.
+      pitches: of each instrument.
+    """
+    return {
+        split: [
+            clean_note(family, number, pitch)
+            for family, number, pitch in itertools.product(families, numbers, pitches)
+        ]
+        for split, numbers in instruments.items()
+    }
 
 
 def labelled(
@@ -185,8 +206,8 @@ class Planting:
 
     def _move_to_another_split(self) -> None:
         """A note leaves the others of its instrument."""
-        done = [self.expected["instrument_in_two_splits"]]
-        done.append(self._known.get("instrument_in_two_splits", set()))
+        kind = "instrument_in_two_splits"
+        done = self.expected[kind] | self._known.get(kind, set())
         for place in reversed(range(len(self._free))):
             note = self._notes[self._free[place]]
             split, label = self._split[note["id"]], note["instrument"]["label"]
@@ -195,9 +216,9 @@ class Planting:
                 for name, other in self._notes.items()
                 if other["instrument"]["label"] == label and self._split[name] == split
             ]
-            if len(beside) > 1 and not any(frozenset({label}) in kind for kind in done):
+            if len(beside) > 1 and frozenset({label}) not in done:
                 self._split[self._free.pop(place)] = self._other_split(split)
-                self._expect("instrument_in_two_splits", label)
+                self._expect(kind, label)
                 return
         raise UserError("no further instrument has two notes without a finding")
 
@@ -295,6 +316,6 @@ class Planting:
 
     def _at_another_rate(self, samples: np.ndarray) -> np.ndarray:
         """As recorded at another rate, read as if at 16 kHz."""
-        rate = int(self._random.choice(_RATES))
+        rate = int(self._random.choice(RATES))
         other = soxr.resample(samples, taxonomy.SAMPLE_RATE, rate)[: samples.size]
         return np.pad(other, (0, samples.size - other.size))

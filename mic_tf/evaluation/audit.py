@@ -46,7 +46,9 @@ KINDS = {
 }
 """Kinds of findings and what each says."""
 
-_RATES = (11_025, 22_050, 24_000, 44_100, 48_000)
+RATES = (11_025, 22_050, 24_000, 44_100, 48_000)
+"""Sample rates that a wrong pitch is compared with, in Hz."""
+
 _UNUSABLE = ("length", "not_finite", "silence", "noise")
 
 
@@ -249,7 +251,7 @@ def _pitches(index: NoteIndex, m: Measures) -> Iterator[Finding]:
 
 def _rate_of(deviation: float) -> int | None:
     """The sample rate whose samples, read at 16 kHz, are so many semitones off."""
-    for rate in _RATES:
+    for rate in RATES:
         off = 12 * np.log2(16_000 / rate)
         if abs(off - deviation) <= THRESHOLDS["rate_semitones"]:
             return rate

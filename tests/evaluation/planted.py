@@ -8,6 +8,7 @@ import numpy as np
 
 from mic_tf import taxonomy
 from mic_tf.pipeline import batches
+from tools import planting
 from tools.planting import changed, clean_note, labelled
 from tools.small_sets import Note, write_dataset
 
@@ -28,15 +29,7 @@ def at_velocity(note: Note, velocity: int, gain: float) -> Note:
 def clean_splits() -> dict[str, list[Note]]:
     """96 notes of 12 instruments without any fault."""
     instruments = {"train": (0, 1), "valid": (2,)}
-    return {
-        split: [
-            clean_note(family, i, pitch)
-            for family in FAMILIES
-            for i in numbers
-            for pitch in range(48, 80, 4)
-        ]
-        for split, numbers in instruments.items()
-    }
+    return planting.clean_splits(FAMILIES, instruments, range(48, 80, 4))
 
 
 def faulty_splits() -> tuple[dict[str, list[Note]], dict[str, set[frozenset[str]]]]:

@@ -52,11 +52,13 @@ def export(nsynth_mini, tmp_path_factory) -> pathlib.Path:
     waveforms, families = notes_of(
         nsynth_mini / "nsynth-train.jsonwav.tar.gz", TRAINING_NOTES
     )
-    keras.utils.set_random_seed(1)
+    keras.utils.set_random_seed(0)
     model = networks.build_model(SETTINGS, len(taxonomy.FAMILIES))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.01), loss)
     model.fit(waveforms, families, batch_size=32, epochs=6, verbose=0)
+    # Left at 0, tf.data could not shuffle with a tensor as seed in later tests.
+    tf.random.set_seed(1)
     workdir = tmp_path_factory.mktemp("trained")
     data = {"dataset": "nsynth_jsonwav:1.0.0", "protocol": "official"}
     workfolder.write_config(str(workdir), SETTINGS, taxonomy.FAMILIES, data)
@@ -87,15 +89,14 @@ def test_the_model_has_learnt_enough_to_be_compared(of_the_saved_model, unheard)
 
 
 @pytest.mark.parametrize(
-    ("kind", "others"), [("float32", 0), ("float16", 1), ("int8", 0.03 * 198)]
+    ("kind", "share"), [("float32", 0.995), ("float16", 0.995), ("int8", 0.97)]
 )
 def test_tflite_gives_the_family_of_the_saved_model(
-    export, unheard, of_the_saved_model, kind, others
+    export, unheard, of_the_saved_model, kind, share
 ):
     found = probabilities(export / tflite.FILE_NAMES[kind], unheard[0])
-    other = found.argmax(axis=1) != of_the_saved_model.argmax(axis=1)
-    # 99.5 % of 198 notes is all but one.
-    assert other.sum() <= others
+    same = found.argmax(axis=1) == of_the_saved_model.argmax(axis=1)
+    assert same.mean() >= share
 
 
 def test_a_note_that_begins_a_millisecond_later_keeps_its_family(
