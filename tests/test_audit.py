@@ -1,27 +1,19 @@
 import json
-import pathlib
 import subprocess
-import sys
 
 import pytest
 
 from mic_tf import audit
 from mic_tf.errors import UserError
 from mic_tf.pipeline import batches
+from tests import processes
 from tests.conftest import write_dataset
 from tests.evaluation import planted
 from tests.evaluation.test_report import Outline
 
-ROOT = pathlib.Path(__file__).parents[1]
-
 
 def call(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "mic_tf.audit", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    return processes.run("-m", "mic_tf.audit", *arguments)
 
 
 @pytest.fixture(scope="module")

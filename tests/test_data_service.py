@@ -1,9 +1,5 @@
 """One dispatcher and two workers on loopback."""
 
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -12,24 +8,14 @@ from mic_tf.pipeline import batches, draws
 from mic_tf.pipeline.balance import balance
 from mic_tf.pipeline.draws import Draw
 from mic_tf.training import callbacks, trainer
+from tests import processes
 from tests.training.test_distribution import free_ports
 from tests.training.test_trainer import SMALL, changed
 
-ROOT = pathlib.Path(__file__).parents[1]
 
-
-def start(*arguments: str) -> subprocess.Popen:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mic_tf.data_service", *arguments],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    # TensorFlow 2.21 writes lines of its own first.
-    said = []
-    while not (said and said[-1].startswith(("dispatcher", "worker"))):
-        said.append(process.stderr.readline())
-        assert said[-1], "".join(said)
+def start(*arguments: str) -> processes.Running:
+    process = processes.start("-m", "mic_tf.data_service", *arguments)
+    process.wait_for(("dispatcher", "worker"))
     return process
 
 
@@ -93,12 +79,7 @@ def test_wrong_addresses_are_user_errors(
     ],
 )
 def test_command_says_what_is_missing(arguments, message):
-    done = subprocess.run(
-        [sys.executable, "-m", "mic_tf.data_service", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = processes.run("-m", "mic_tf.data_service", *arguments)
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

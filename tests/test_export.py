@@ -2,12 +2,12 @@
 
 import shutil
 import subprocess
-import sys
+
+from tests import processes
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "mic_tf.export", *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
+    return processes.run("-m", "mic_tf.export", *arguments)
 
 
 def refused(*arguments: str) -> str:

@@ -5,13 +5,13 @@ import pathlib
 import re
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from mic_tf.evaluation import bootstrap, metrics
 from mic_tf.taxonomy import FAMILIES
+from tests import processes
 from tests.conftest import own_lines
 
 PROJECT = pathlib.Path(__file__).parents[1]
@@ -83,9 +83,7 @@ def name_soundfonts(folder: pathlib.Path, *names: str) -> None:
 def write_card(run: pathlib.Path, *more: str) -> subprocess.CompletedProcess:
     script = PROJECT / "tools" / "write_model_card.py"
     places = [f"--workdir={run}/run", f"--data_dir={run}/data", f"--model={run}/model"]
-    return subprocess.run(
-        [sys.executable, script, *places, *more], capture_output=True, text=True
-    )
+    return processes.run(script, *places, *more)
 
 
 def test_the_card_says_what_was_measured_and_of_which_data(run):

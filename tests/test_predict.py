@@ -12,12 +12,18 @@ import numpy as np
 import soundfile
 
 import mic_tf
+from tests import processes
 from tests.conftest import own_lines
 
 
 def run(*arguments: str, listed: str = "") -> subprocess.CompletedProcess:
+    return processes.run("-m", "mic_tf.predict", *arguments, listed=listed)
+
+
+def interpreter(*arguments: str) -> subprocess.CompletedProcess:
+    """The command with the package of the current folder, all imported anew."""
     command = [sys.executable, "-m", "mic_tf.predict", *arguments]
-    return subprocess.run(command, input=listed, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def refused(*arguments: str) -> str:
@@ -78,10 +84,10 @@ def test_without_a_model_the_bundled_one_is_asked(tiny_export, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     sound = np.random.default_rng(0).uniform(-0.5, 0.5, 20_000)
     soundfile.write("a.wav", sound, 16_000)
-    message = refused("a.wav")
+    message = interpreter("a.wav").stderr
     assert message.startswith("error: no model is bundled with this copy of mic_tf")
     shutil.copytree(tiny_export, package / "pretrained")
-    finished = run("--format=csv", "a.wav")
+    finished = interpreter("--format=csv", "a.wav")
     assert finished.returncode == 0, finished.stderr
     [row] = csv.DictReader(io.StringIO(finished.stdout))
     assert row["file"] == "a.wav" and row["family"]
@@ -89,7 +95,7 @@ def test_without_a_model_the_bundled_one_is_asked(tiny_export, tmp_path, monkeyp
 
 def test_help_comes_at_once_and_imports_nothing_heavy():
     start = time.perf_counter()
-    finished = run("--help")
+    finished = interpreter("--help")
     seconds = time.perf_counter() - start
     assert finished.returncode == 0
     assert "--min_probability" in finished.stdout

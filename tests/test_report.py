@@ -1,7 +1,4 @@
 import json
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
@@ -10,9 +7,8 @@ from mic_tf.errors import UserError
 from mic_tf.evaluation import runs_table
 from mic_tf.settings import RunSettings
 from mic_tf.training import workfolder
+from tests import processes
 from tests.evaluation.test_report import Outline
-
-ROOT = pathlib.Path(__file__).parents[1]
 
 RESULT = {
     "dataset": "soundfont_notes/1.0.0",
@@ -65,13 +61,8 @@ def test_a_folder_that_was_not_evaluated_says_how(tmp_path):
 
 def test_command_prints_the_table_and_writes_the_page(workdir):
     page = workdir / "table.html"
-    done = subprocess.run(
-        [sys.executable, "-m", "mic_tf.report"]
-        + [f"--workdirs={workdir}", f"--out={page}"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    flags = (f"--workdirs={workdir}", f"--out={page}")
+    done = processes.run("-m", "mic_tf.report", *flags)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == runs_table.markdown(runs_table.rows([str(workdir)]))
     lines = done.stdout.splitlines()
@@ -82,12 +73,7 @@ def test_command_prints_the_table_and_writes_the_page(workdir):
 
 
 def test_pooling_without_a_place_for_it_is_one_line(workdir):
-    done = subprocess.run(
-        [sys.executable, "-m", "mic_tf.report", "--pool", f"--workdirs={workdir}"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    done = processes.run("-m", "mic_tf.report", "--pool", f"--workdirs={workdir}")
     assert done.returncode == 2
     assert done.stderr.strip() == (
         "error: --pool: needs --out, the folder for the result"

@@ -12,6 +12,7 @@ import soundfile
 
 from mic_tf.settings import MODELS
 from mic_tf.training import trainer, workfolder
+from tests import processes
 from tests.conftest import make_note, own_lines
 from tests.test_settings import CONFIGS, parse
 
@@ -20,12 +21,7 @@ COMMANDS = ("prepare", "train", "evaluate", "export", "predict")
 
 
 def call(command: str, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", f"mic_tf.{command}", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    return processes.run("-m", f"mic_tf.{command}", *arguments)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
@@ -135,7 +131,12 @@ def test_an_export_is_fine_tuned_on_a_folder_of_ones_own(tiny_workdir, tmp_path)
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_needs_nothing_heavy_and_ends_with_status_0(command):
-    done = call(command, "--help")
+    done = subprocess.run(
+        [sys.executable, "-m", f"mic_tf.{command}", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     assert done.returncode == 0
     assert "Usage" in done.stdout or "python -m" in done.stdout
     code = (

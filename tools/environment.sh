@@ -106,12 +106,16 @@ install() {
     requirements+=(-r "requirements${set:+-$set}.txt")
   done
   cd "$project" || return
-  local pip=("$folder/bin/python" -m pip install --disable-pip-version-check --no-input)
+  # Python compiles what was installed afterwards, with all cores; pip uses one.
+  local pip=("$folder/bin/python" -m pip install --disable-pip-version-check --no-input
+    --no-compile)
   "${pip[@]}" --progress-bar off "${requirements[@]}" | summarize_pip ||
     fail "pip could not install the requirements; run this again to go on"
   "${pip[@]}" --quiet --no-deps -r requirements-nodeps.txt ||
     fail "requirements-nodeps.txt could not be installed; on Python 3.13 it is built" \
       "from source and needs a C++ compiler (Python 3.10 to 3.12 do not)"
+  # Some packages have files that are of no Python 3; what fails is compiled at need.
+  "$folder/bin/python" -m compileall -q -j 0 "$folder/lib" >/dev/null 2>&1 || true
   for set in "${wanted[@]}"; do
     fingerprint "$set" >"$folder/installed${set:+-$set}"
   done

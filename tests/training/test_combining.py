@@ -1,7 +1,5 @@
 import dataclasses
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -20,6 +18,7 @@ from mic_tf.settings import (
     TrainSettings,
 )
 from mic_tf.training import combining, starting, trainer, workfolder
+from tests import processes
 
 SMALL = RunSettings(
     data=DataSettings(dataset="nsynth_jsonwav", balance="none"),
@@ -120,10 +119,6 @@ def test_a_folder_that_has_a_run_is_left_alone(pair):
 
 
 def test_the_command_says_what_is_missing_in_one_line():
-    done = subprocess.run(
-        [sys.executable, "-m", "mic_tf.combine", "--workdir=x"],
-        capture_output=True,
-        text=True,
-    )
+    done = processes.run("-m", "mic_tf.combine", "--workdir=x")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: --workdirs")

@@ -4,16 +4,13 @@ import json
 import os
 import pathlib
 import socket
-import subprocess
-import sys
 import textwrap
 
 import numpy as np
 import pytest
 
 from mic_tf.training import callbacks, snapshots
-
-ROOT = pathlib.Path(__file__).parents[2]
+from tests import processes
 
 LOSS_CURVE = """
     import dataclasses, json, sys
@@ -79,8 +76,7 @@ LOSS_CURVE = """
 
 
 def loss_curve(replicas: int, kind: str) -> np.ndarray:
-    command = [sys.executable, "-c", textwrap.dedent(LOSS_CURVE), str(replicas), kind]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = processes.run("-c", textwrap.dedent(LOSS_CURVE), replicas, kind)
     assert done.returncode == 0, done.stderr
     return np.array(json.loads(done.stdout.splitlines()[-1]))
 
@@ -142,29 +138,26 @@ def free_ports(count: int) -> list[int]:
 
 def start_workers(
     workdirs: list, dataset, terminated: int | None = None
-) -> list[subprocess.Popen]:
+) -> list[processes.Running]:
     hosts = [f"127.0.0.1:{port}" for port in free_ports(len(workdirs))]
     workers = []
     for index, workdir in enumerate(workdirs):
         task = {"type": "worker", "index": index}
         config = json.dumps({"cluster": {"worker": hosts}, "task": task})
-        program = [sys.executable, "-c", textwrap.dedent(WORKER)]
-        arguments = [str(workdir), str(dataset.data_path)]
+        arguments = [workdir, dataset.data_path]
         arguments += ["terminated"] * (index == terminated)
         workers.append(
-            subprocess.Popen(
-                [*program, *arguments],
-                cwd=ROOT,
+            processes.start(
+                "-c",
+                textwrap.dedent(WORKER),
+                *arguments,
                 env={**os.environ, "TF_CONFIG": config},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
             )
         )
     return workers
 
 
-def results(workers: list[subprocess.Popen]) -> list[dict]:
+def results(workers: list[processes.Running]) -> list[dict]:
     found = []
     for worker in workers:
         output, errors = worker.communicate(timeout=300)
@@ -174,22 +167,24 @@ def results(workers: list[subprocess.Popen]) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(small_dataset, tmp_path_factory) -> list[dict]:
-    workdir = tmp_path_factory.mktemp("undisturbed")
+def workdir(tmp_path_factory) -> pathlib.Path:
+    return tmp_path_factory.mktemp("undisturbed") / "run"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_dataset, workdir) -> list[dict]:
     return results(start_workers([workdir] * 2, small_dataset))
 
 
 @pytest.mark.slow
 def test_two_workers_end_with_the_same_weights_and_only_the_chief_writes(
-    small_dataset, tmp_path
+    undisturbed, workdir
 ):
-    chief, other = results(
-        start_workers([tmp_path / "run", tmp_path / "run"], small_dataset)
-    )
+    chief, other = undisturbed
     assert chief["weights"] == other["weights"]
     assert chief["steps_per_epoch"] == other["steps_per_epoch"] == 6
     assert chief["replicas"] == 2
-    assert len(callbacks.read_history(str(tmp_path / "run"))) == 2
+    assert len(callbacks.read_history(str(workdir))) == 2
 
 
 @pytest.mark.slow
@@ -197,7 +192,7 @@ def test_two_workers_go_on_after_one_was_killed(undisturbed, small_dataset, tmp_
     workers = start_workers([tmp_path / "broken"] * 2, small_dataset)
     manifest = tmp_path / "broken" / "checkpoints"
     while not list(manifest.glob("*.manifest.json")):
-        assert workers[0].poll() is None, workers[0].stderr.read()[-3000:]
+        assert workers[0].poll() is None, workers[0].communicate()[1][-3000:]
     workers[1].kill()
     workers[0].kill()
     for worker in workers:

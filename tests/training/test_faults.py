@@ -6,8 +6,6 @@ import pathlib
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import textwrap
 import time
 
@@ -18,10 +16,9 @@ import tensorflow_datasets as tfds
 from mic_tf.errors import UserError
 from mic_tf.pipeline import index as note_index
 from mic_tf.training import snapshots, trainer
+from tests import processes
 from tests.conftest import own_lines
 from tests.training.test_trainer import SMALL, changed, weights_of
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -109,16 +106,15 @@ FULL_DISK = """
 """
 
 
-def process(code: str, workdir, dataset, **options) -> subprocess.Popen:
+def process(code: str, workdir, dataset) -> processes.Running:
     program = textwrap.dedent(PREAMBLE) + textwrap.dedent(code)
-    command = [sys.executable, "-c", program, str(workdir), str(dataset.data_path)]
-    return subprocess.Popen(command, cwd=ROOT, text=True, **options)
+    return processes.start("-c", program, workdir, dataset.data_path)
 
 
 def test_full_disk_is_one_line_and_leaves_nothing_that_looks_whole(
     small_dataset, tmp_path
 ):
-    failing = process(FULL_DISK, tmp_path, small_dataset, stderr=subprocess.PIPE)
+    failing = process(FULL_DISK, tmp_path, small_dataset)
     _, errors = failing.communicate(timeout=300)
     assert failing.returncode == 1
     assert "cannot be written" in own_lines(errors)[-1]

@@ -3,8 +3,6 @@ import json
 import os
 import pathlib
 import signal
-import subprocess
-import sys
 import textwrap
 
 import numpy as np
@@ -23,8 +21,7 @@ from mic_tf.settings import (
     TrainSettings,
 )
 from mic_tf.training import callbacks, trainer, workfolder
-
-ROOT = pathlib.Path(__file__).parents[2]
+from tests import processes
 
 SMALL = RunSettings(
     data=DataSettings(dataset="nsynth_jsonwav", balance="none"),
@@ -291,9 +288,9 @@ TWO_REPLICAS = """
 
 
 def test_two_replicas_train(small_dataset, tmp_path):
-    command = [sys.executable, "-c", textwrap.dedent(TWO_REPLICAS)]
-    command += [str(tmp_path), str(small_dataset.data_path)]
-    subprocess.run(command, check=True, cwd=ROOT)
+    program = textwrap.dedent(TWO_REPLICAS)
+    done = processes.run("-c", program, tmp_path, small_dataset.data_path)
+    assert done.returncode == 0, done.stderr
     rows = callbacks.read_history(str(tmp_path))
     assert len(rows) == 2
     assert all(np.isfinite(float(row["val_loss"])) for row in rows)
