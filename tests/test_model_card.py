@@ -60,7 +60,7 @@ def run(tiny_export, tmp_path) -> pathlib.Path:
         "train_seconds": 2460.0,
         "data": {
             "dataset": "nsynth_jsonwav/1.0.0",
-            "extra_datasets": ["soundfont_notes/mit/1.0.0"],
+            "extra_datasets": ["soundfont_notes/open/2.0.0"],
             "settings": {"extra_share": 0.5},
             "train_notes_per_family": {"bass": 1234, "vocal": 766},
         },
@@ -69,12 +69,14 @@ def run(tiny_export, tmp_path) -> pathlib.Path:
     folder = tmp_path / "run" / "eval" / "nsynth_jsonwav-valid"
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text(json.dumps(measured()))
-    name_soundfonts(tmp_path, "FluidR3_GM.sf2", "MuseScore_General_Full.sf3")
+    name_soundfonts(
+        tmp_path, "FluidR3_GM.sf2", "MuseScore_General_Full.sf3", "sonivox.sf2"
+    )
     return tmp_path
 
 
 def name_soundfonts(folder: pathlib.Path, *names: str) -> None:
-    target = folder / "data" / "soundfont_notes" / "mit" / "1.0.0"
+    target = folder / "data" / "soundfont_notes" / "open" / "2.0.0"
     target.mkdir(parents=True, exist_ok=True)
     content = {"settings": {"soundfonts": dict.fromkeys(names, "checksum")}}
     (target / "metadata.json").write_text(json.dumps(content))
@@ -103,8 +105,9 @@ def test_the_card_says_what_was_measured_and_of_which_data(run):
     assert "459,907 parameters" in card and "41 minutes" in card
     assert "2,000 training notes (bass 1,234, vocal 766)" in card
     assert re.search(r"nsynth_jsonwav.*CC BY 4\.0", card)
-    assert re.search(r"soundfont_notes/mit.*FluidR3_GM.*\| MIT", card)
-    assert re.search(r"soundfont_notes/mit.*MuseScore_General.*\| MIT", card)
+    assert re.search(r"soundfont_notes/open.*FluidR3_GM.*\| MIT", card)
+    assert re.search(r"soundfont_notes/open.*MuseScore_General.*\| MIT", card)
+    assert re.search(r"soundfont_notes/open.*Sonivox.*\| Apache-2\.0", card)
     assert "No note of vocal was in what is measured" in card
     assert "bash tools/make_pretrained.sh --source=" in card
     assert str(run) not in card

@@ -35,7 +35,7 @@ def test_one_command_prepares_the_embedded_set_and_the_next_one_reuses_it(tmp_pa
     lines = first.stdout.splitlines()
     assert lines[0].split() == ["family", "train", "valid", "test"]
     assert lines[12].split() == ["all", "24", "3", "3"]
-    folder = tmp_path / "soundfont_notes" / "1.0.0"
+    folder = tmp_path / "soundfont_notes" / "2.0.0"
     assert lines[13] == f"prepared: {folder}"
     assert (folder / "label_counts.json").is_file()
     second = run(*flags)

@@ -58,6 +58,8 @@ class Format:
 
 
 _OPUS_RATES = (8_000, 16_000, 48_000)
+# libsndfile 1.2.2 writes beyond its memory for 8 channels of ALAC at 192 kHz.
+_ALAC_RATES = RATES[:-1]
 _MP3_RATES = (8_000, 16_000, 22_050, 44_100, 48_000)
 FORMATS = (
     Format("WAV", "PCM_U8", lossless=False),
@@ -71,7 +73,7 @@ FORMATS = (
     Format("FLAC", "PCM_16"),
     Format("FLAC", "PCM_24"),
     Format("CAF", "PCM_16"),
-    Format("CAF", "ALAC_16"),
+    Format("CAF", "ALAC_16", rates=_ALAC_RATES),
     Format("MP3", "MPEG_LAYER_III", False, _MP3_RATES, 2),
     Format("OGG", "VORBIS", lossless=False),
     Format("OGG", "OPUS", False, _OPUS_RATES),

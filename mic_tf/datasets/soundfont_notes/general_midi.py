@@ -1,4 +1,9 @@
-"""General MIDI's melodic programs as NSynth's families, with playable ranges."""
+"""General MIDI's melodic programs as NSynth's families, with playable ranges.
+
+Left out is what General MIDI's groups put beside a family that it does not belong to:
+free reeds among the organs (20 reed organ, 21 accordion, 22 harmonica, 23 bandoneon)
+and timpani among the strings (47); and pads, effects and percussion.
+"""
 
 from typing import NamedTuple
 
@@ -51,10 +56,6 @@ _BY_FAMILY = {
         (17, _E, 36, 96),
         (18, _E, 36, 96),
         (19, _A, 24, 108),
-        (20, _A, 29, 89),
-        (21, _A, 41, 93),
-        (22, _A, 48, 96),
-        (23, _A, 48, 88),
     ),
     "guitar": (
         (24, _A, 40, 84),
@@ -84,7 +85,6 @@ _BY_FAMILY = {
         (44, _A, 28, 96),
         (45, _A, 28, 96),
         (46, _A, 24, 103),
-        (47, _A, 36, 57),
         (48, _A, 28, 96),
         (49, _A, 28, 96),
         (50, _S, 28, 96),

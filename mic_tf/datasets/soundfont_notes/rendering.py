@@ -23,7 +23,13 @@ _RELEASE_SECONDS = 1
 # A voice that is cut off fades within 10 ms; it must not reach the next note.
 _FLUSH_SAMPLES = _OVERSAMPLING * SAMPLE_RATE // 50
 _LARGEST_PEAK = 0.99
-_DRUM_BANK = 128
+_BANKS = range(0, 120, 8)
+"""Roland GS's capital tones and their variations.
+
+Other banks hold what a SoundFont's author put there: the same sounds again for another
+controller, which would be one instrument in two splits, layers of several instruments,
+and from 120 on drums.
+"""
 _PROGRAMS_A_BANK = 128
 
 
@@ -99,7 +105,7 @@ class SoundFont:
 
     @functools.cached_property
     def instruments(self) -> tuple[Instrument, ...]:
-        """The instruments of NSynth's families in all banks but the drums'."""
+        """The instruments of NSynth's families: General MIDI's and GS's variations."""
         return tuple(
             Instrument(
                 name=_instrument_name(program, bank, stem(self.path)),
@@ -111,7 +117,7 @@ class SoundFont:
                 low=program.low,
                 high=program.high,
             )
-            for bank in range(_DRUM_BANK)
+            for bank in _BANKS
             for program in PROGRAMS
             if self._synth.sfpreset_name(self._id, bank, program.number)
         )

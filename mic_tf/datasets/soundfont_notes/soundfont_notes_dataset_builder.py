@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow_datasets as tfds
 from absl import logging
 
 from mic_tf.datasets import schema
@@ -30,6 +31,11 @@ _NOTES_AT_ONCE = 64
 class Builder(NoteBuilder):
     """Notes rendered from SoundFonts in NSynth's families and proportions."""
 
+    VERSION = tfds.core.Version("2.0.0")
+    RELEASE_NOTES = {
+        "2.0.0": "Without free reeds, timpani and banks that are no variations of GS.",
+        "1.0.0": "General MIDI's groups as they are, all banks.",
+    }
     FAMILIES = FAMILIES
 
     def __init__(
