@@ -2,9 +2,9 @@
 
 `run` and `start` take what an interpreter takes (`-m MODULE …`, `-c CODE …`,
 `SCRIPT …`) and save the four seconds of a processor that TensorFlow's import costs
-each time. What is about starting or leaving an interpreter (the time of `--help`,
-variables read at import, the end of a process that used tensorflow-io) is to be
-asked of a real one, by `subprocess`.
+each time. What is about starting or leaving an interpreter (the time of `--help`, what
+a person sees on the screen after a mistake, the end of a process that used
+tensorflow-io) is to be asked of a real one: `anew`.
 """
 
 import multiprocessing
@@ -40,6 +40,8 @@ class Running:
         streams = pathlib.Path(self._streams.name)
         self._out, self._errors = streams / "stdout", streams / "stderr"
         (streams / "stdin").write_text(listed)
+        self._out.touch()
+        self._errors.touch()
         environment = dict(os.environ if env is None else env)
         self._process = _context.Process(
             target=_become,
@@ -75,18 +77,15 @@ class Running:
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Waits for the end and returns standard output and standard error."""
         self.wait(timeout)
-        return tuple(
-            path.read_text() if path.exists() else ""
-            for path in (self._out, self._errors)
-        )
+        return self._out.read_text(), self._errors.read_text()
 
     def wait_for(self, beginning: str | tuple[str, ...], timeout: float = 120) -> None:
         """Waits for a line on standard output or standard error that begins so."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             over = self.poll() is not None
-            said = [p.read_text() for p in (self._out, self._errors) if p.exists()]
-            if any(line.startswith(beginning) for line in "\n".join(said).split("\n")):
+            said = self._out.read_text() + "\n" + self._errors.read_text()
+            if any(line.startswith(beginning) for line in said.splitlines()):
                 return
             assert not over, said
             time.sleep(0.01)
@@ -105,6 +104,14 @@ def run(*arguments: str, **options) -> subprocess.CompletedProcess:
     return subprocess.CompletedProcess(running.args, running.returncode, out, errors)
 
 
+def anew(
+    *arguments: str, cwd: pathlib.Path | str = ROOT
+) -> subprocess.CompletedProcess:
+    """Runs a fresh interpreter to its end and keeps what it wrote."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
 def _become(
     arguments: tuple[str, ...],
     streams: pathlib.Path,
@@ -117,11 +124,11 @@ def _become(
     os.chdir(cwd)
     modes = {
         "stdin": os.O_RDONLY,
-        "stdout": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
-        "stderr": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+        "stdout": os.O_WRONLY | os.O_APPEND,
+        "stderr": os.O_WRONLY | os.O_APPEND,
     }
     for number, (name, mode) in enumerate(modes.items()):
-        descriptor = os.open(streams / name, mode, 0o600)
+        descriptor = os.open(streams / name, mode)
         os.dup2(descriptor, number)
         os.close(descriptor)
     sys.stdin = os.fdopen(0, closefd=False)  # multiprocessing had closed it.

@@ -79,7 +79,7 @@ def test_wrong_addresses_are_user_errors(
     ],
 )
 def test_command_says_what_is_missing(arguments, message):
-    done = processes.run("-m", "mic_tf.data_service", *arguments)
+    done = processes.anew("-m", "mic_tf.data_service", *arguments)
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

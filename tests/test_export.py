@@ -12,7 +12,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
 
 def refused(*arguments: str) -> str:
     """The one line with which a command line is refused."""
-    finished = run(*arguments)
+    finished = processes.anew("-m", "mic_tf.export", *arguments)
     assert finished.returncode == 2
     [line] = finished.stderr.splitlines()
     return line

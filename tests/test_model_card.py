@@ -85,7 +85,7 @@ def name_soundfonts(folder: pathlib.Path, *names: str) -> None:
 def write_card(run: pathlib.Path, *more: str) -> subprocess.CompletedProcess:
     script = PROJECT / "tools" / "write_model_card.py"
     places = [f"--workdir={run}/run", f"--data_dir={run}/data", f"--model={run}/model"]
-    return processes.run(script, *places, *more)
+    return processes.anew(script, *places, *more)
 
 
 def test_the_card_says_what_was_measured_and_of_which_data(run):

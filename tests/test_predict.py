@@ -21,14 +21,13 @@ def run(*arguments: str, listed: str = "") -> subprocess.CompletedProcess:
 
 
 def interpreter(*arguments: str) -> subprocess.CompletedProcess:
-    """The command with the package of the current folder, all imported anew."""
-    command = [sys.executable, "-m", "mic_tf.predict", *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
+    """The command with the package of the current folder."""
+    return processes.anew("-m", "mic_tf.predict", *arguments, cwd=".")
 
 
 def refused(*arguments: str) -> str:
     """The one line with which a command line is refused."""
-    finished = run(*arguments)
+    finished = interpreter(*arguments)
     assert finished.returncode == 2
     assert finished.stdout == ""
     [line] = own_lines(finished.stderr)
@@ -84,7 +83,7 @@ def test_without_a_model_the_bundled_one_is_asked(tiny_export, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     sound = np.random.default_rng(0).uniform(-0.5, 0.5, 20_000)
     soundfile.write("a.wav", sound, 16_000)
-    message = interpreter("a.wav").stderr
+    message = refused("a.wav")
     assert message.startswith("error: no model is bundled with this copy of mic_tf")
     shutil.copytree(tiny_export, package / "pretrained")
     finished = interpreter("--format=csv", "a.wav")

@@ -73,7 +73,7 @@ def test_command_prints_the_table_and_writes_the_page(workdir):
 
 
 def test_pooling_without_a_place_for_it_is_one_line(workdir):
-    done = processes.run("-m", "mic_tf.report", "--pool", f"--workdirs={workdir}")
+    done = processes.anew("-m", "mic_tf.report", "--pool", f"--workdirs={workdir}")
     assert done.returncode == 2
     assert done.stderr.strip() == (
         "error: --pool: needs --out, the folder for the result"

@@ -131,12 +131,7 @@ def test_an_export_is_fine_tuned_on_a_folder_of_ones_own(tiny_workdir, tmp_path)
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_needs_nothing_heavy_and_ends_with_status_0(command):
-    done = subprocess.run(
-        [sys.executable, "-m", f"mic_tf.{command}", "--help"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    done = processes.anew("-m", f"mic_tf.{command}", "--help")
     assert done.returncode == 0
     assert "Usage" in done.stdout or "python -m" in done.stdout
     code = (
@@ -149,7 +144,7 @@ def test_help_needs_nothing_heavy_and_ends_with_status_0(command):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_unknown_flag_is_one_line_and_status_2(command):
-    done = call(command, "--no_such_flag=1")
+    done = processes.anew("-m", f"mic_tf.{command}", "--no_such_flag=1")
     assert done.returncode == 2
     assert done.stderr.strip().splitlines() == [
         "error: Unknown command line flag 'no_such_flag'"
@@ -175,7 +170,7 @@ def test_unknown_flag_is_one_line_and_status_2(command):
     ],
 )
 def test_mistakes_are_one_line_and_status_2(command, arguments, message):
-    done = call(command, *arguments)
+    done = processes.anew("-m", f"mic_tf.{command}", *arguments)
     assert done.returncode == 2
     lines = own_lines(done.stderr)
     assert len(lines) == 1, done.stderr

