@@ -1,12 +1,16 @@
-r"""Puts the networks of several finished runs side by side, as one run.
+r"""Makes one run of several finished ones: side by side, or their weights averaged.
 
 Usage:
   python -m mic_tf.combine --workdirs=runs/many,runs/nsynth --shares=0.6,0.4 \
       --workdir=runs/both
+  python -m mic_tf.combine --average --workdirs=runs/late,runs/late_noise \
+      --workdir=runs/late_mean
 
-The answer is the mean of the members' log-probabilities in these shares. The new work
-folder is like any other: evaluate, export and report take it, and the temperature is
-fitted on the validation notes of the first run's data.
+Side by side, the answer is the mean of the networks' log-probabilities in these shares.
+With --average it is one network with the mean of their weights; the runs must have
+begun from the same ones (train --init_from). The new work folder is like any other:
+evaluate, export and report take it, and the temperature is fitted on the validation
+notes of the first run's data.
 """
 
 from absl import flags, logging
@@ -21,6 +25,9 @@ def define_flags() -> None:
     )
     flags.DEFINE_list(
         "shares", [], "Weight of each run, adding up to 1; default: equal ones."
+    )
+    flags.DEFINE_bool(
+        "average", False, "One network of their mean weights, not all side by side."
     )
     flags.DEFINE_string("workdir", "", "The new work folder.")
     flags.DEFINE_string(
@@ -46,7 +53,8 @@ def main(arguments: list[str]) -> int:
 
     files.register_file_systems(flag.workdir, *flag.workdirs, flag.data_dir)
     workdir = flag.workdir.rstrip("/")
-    combining.combine([w.rstrip("/") for w in flag.workdirs], shares, workdir)
+    make = combining.average if flag.average else combining.combine
+    make([w.rstrip("/") for w in flag.workdirs], shares, workdir)
     run = workfolder.load_run(workdir)
     data = run.settings.data
     builder = catalogue.load_builder(data.dataset, flag.data_dir or data.data_dir)

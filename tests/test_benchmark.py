@@ -4,13 +4,16 @@ import json
 import pathlib
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
 from mic_tf.taxonomy import FAMILIES, NSYNTH_FAMILY_NOTES
+from tests import processes
+from tools.benchmarks import growth, measuring, notes, report, step
 from tools.benchmarks import input as input_section
-from tools.benchmarks import measuring, notes, report, step
+from tools.benchmarks import processes as commands
 from tools.benchmarks.apart import Apart
 from tools.benchmarks.measuring import Aim, Row
 from tools.benchmarks.settings import QUICK, SECTIONS, BenchmarkSettings
@@ -28,13 +31,14 @@ def benchmark(*arguments: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # nine processes one after the other, two minutes alone
-def test_a_quick_run_gives_figures_in_every_section(tmp_path):
+@pytest.mark.timeout(1800)  # five processes one after the other, 80 s alone
+def test_a_quick_run_gives_figures_in_every_section_but_growth(tmp_path):
     out = tmp_path / "result" / "benchmark.json"
-    finished = benchmark("--quick", f"--out={out}")
+    sections = [name for name in SECTIONS if name != "growth"]
+    finished = benchmark("--quick", f"--out={out}", f"--only={','.join(sections)}")
     assert finished.returncode == 0, finished.stderr
     content = json.loads(out.read_text())
-    figures = {name: [] for name in SECTIONS}
+    figures = {name: [] for name in sections}
     for row in content["rows"]:
         if row["value"] is None:
             assert "not installed" in row["note"] or "left out" in row["note"], row
@@ -44,13 +48,38 @@ def test_a_quick_run_gives_figures_in_every_section(tmp_path):
     assert all(figures.values()), {k: len(v) for k, v in figures.items()}
     assert content["machine"]["threads"]["tensorflow intra-op"] >= 1
     assert content["machine"]["versions"]["tensorflow"]
-    assert set(content["seconds"]) == set(SECTIONS)
+    assert set(content["seconds"]) == set(sections)
     parses = [row["value"] for row in figures["input"] if row["unit"] == "parses"]
     assert parses == [1.0, 1.0]
     table = out.with_suffix(".md").read_text()
     for row in content["rows"]:
         assert row["name"] in table
         assert row["name"] in finished.stdout
+
+
+def forked(module: str, arguments: list[str]) -> commands.Finished:
+    """A command as `processes.run_module` runs it, without TensorFlow's import."""
+    began = time.monotonic()
+    finished = processes.run("-m", module, *arguments)
+    assert finished.returncode == 0, finished.stderr
+    return commands.Finished(began, time.monotonic() - began, peak_bytes=0)
+
+
+@pytest.mark.slow
+def test_growth_has_figures_of_every_size_and_between_the_largest(quick, monkeypatch):
+    monkeypatch.setattr(commands, "run_module", forked)
+    rows = list(growth.measure(quick))
+    assert all(np.isfinite(row.value) for row in rows)
+    seconds = {row.name: row.value for row in rows if row.unit == "s"}
+    powers = [row for row in rows if row.unit == "power"]
+    assert len(seconds) == 3 * len(quick.growth_notes)
+    assert min(seconds.values()) > 0
+    assert [row.name.split(":")[0] for row in powers] == [
+        "prepare",
+        "epoch with validation",
+        "evaluate on test",
+    ]
+    assert not list(quick.folder.iterdir())
 
 
 def test_a_section_that_is_not_there_is_refused_with_the_names_of_all():

@@ -9,4 +9,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 use_environment dev beam
 cd "$project"
+# Two workers on two cores: more threads in each would wait for the other's.
+export TF_NUM_INTRAOP_THREADS="${TF_NUM_INTRAOP_THREADS:-1}"
 exec "$python" -m pytest -n 2 --dist=loadfile --no-loadscope-reorder "$@"

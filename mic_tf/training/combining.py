@@ -1,6 +1,7 @@
-"""Several trained networks as one run: their answers are averaged."""
+"""Several trained networks as one run: their answers or their weights averaged."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ from mic_tf.model import networks
 from mic_tf.settings import RunSettings
 from mic_tf.training import lock, snapshots, workfolder
 from mic_tf.training.workfolder import TrainedRun
+
+_ROLES = ("members", "averaged")
+"""What a run's summary calls the runs it was made of."""
 
 
 def combine(workdirs: Sequence[str], shares: Sequence[float], target: str) -> None:
@@ -34,17 +38,8 @@ def combine(workdirs: Sequence[str], shares: Sequence[float], target: str) -> No
     Raises:
       UserError: the runs do not fit together, or the folder has a run already.
     """
-    if len(workdirs) < 2 or len(workdirs) != len(shares):
-        raise UserError(
-            f"--workdirs: {len(workdirs)} work folders for {len(shares)} --shares; two "
-            "or more of each expected"
-        )
-    if workfolder.read_config(target) is not None:
-        raise UserError(f"--workdir={target}: has a run already; give another folder")
-    runs = [workfolder.load_run(workdir) for workdir in workdirs]
-    for other in runs[1:]:
-        _check_fit(runs[0], other)
-    settings = _settings(runs[0].settings, shares)
+    runs = _opened(workdirs, shares, target)
+    settings = _with_members(runs[0].settings, shares)
     with workfolder.numeric_policy("float32"):
         model = networks.build_model(settings, len(runs[0].labels))
     for number, run in enumerate(runs):
@@ -52,7 +47,62 @@ def combine(workdirs: Sequence[str], shares: Sequence[float], target: str) -> No
     mean = model.get_layer(networks.MEAN_OF_MEMBERS)
     mean.set_weights([family_shares(runs, shares)])
     with lock.only_one(target):
-        _write(runs, settings, model, target)
+        _write(runs, settings, model, target, "members")
+    logging.info("%s: %d networks side by side", target, len(runs))
+
+
+def average(workdirs: Sequence[str], shares: Sequence[float], target: str) -> None:
+    """Writes a work folder whose network has the mean of several runs' weights.
+
+    One network, as large as each of theirs (Wortsman et al. 2022, "Model soups"). Only
+    runs that began from the same weights can be averaged: networks trained apart have
+    their channels in another order. The new folder takes its settings, data and
+    protocol from the first run, which has to have heard all that the others heard.
+
+    Args:
+      workdirs: work folders of finished runs, each trained with the same `--init_from`.
+      shares: weight of each run; they add up to 1.
+      target: the new work folder.
+
+    Raises:
+      UserError: the runs do not fit together, or the folder has a run already.
+    """
+    runs = _opened(workdirs, shares, target)
+    for run in runs:
+        _check_common_start(runs[0], run)
+    model = runs[0].model
+    parts = [run.model.get_weights() for run in runs]
+    model.set_weights(
+        [
+            sum(share * part for share, part in zip(shares, arrays, strict=True))
+            for arrays in zip(*parts, strict=True)
+        ]
+    )
+    with lock.only_one(target):
+        _write(runs, runs[0].settings, model, target, "averaged")
+    logging.info("%s: the mean weights of %d networks", target, len(runs))
+
+
+def _opened(
+    workdirs: Sequence[str], shares: Sequence[float], target: str
+) -> list[TrainedRun]:
+    """The runs, checked to fit together."""
+    if len(workdirs) < 2 or len(workdirs) != len(shares):
+        raise UserError(
+            f"--workdirs: {len(workdirs)} work folders for {len(shares)} --shares; two "
+            "or more of each expected"
+        )
+    if min(shares) <= 0 or abs(sum(shares) - 1.0) > 1e-3:
+        raise UserError(
+            f"--shares={','.join(f'{share:g}' for share in shares)}: positive numbers "
+            "that add up to 1 expected, as 0.6,0.4"
+        )
+    if workfolder.read_config(target) is not None:
+        raise UserError(f"--workdir={target}: has a run already; give another folder")
+    runs = [workfolder.load_run(workdir) for workdir in workdirs]
+    for other in runs[1:]:
+        _check_fit(runs[0], other)
+    return runs
 
 
 def family_shares(runs: Sequence[TrainedRun], shares: Sequence[float]) -> np.ndarray:
@@ -70,10 +120,9 @@ def family_shares(runs: Sequence[TrainedRun], shares: Sequence[float]) -> np.nda
     return weights / weights.sum(axis=0)
 
 
-def _settings(first: RunSettings, shares: Sequence[float]) -> RunSettings:
+def _with_members(first: RunSettings, shares: Sequence[float]) -> RunSettings:
     members = ",".join(f"{share:g}" for share in shares)
     network = dataclasses.replace(first.network, members=members)
-    _ = network.member_shares
     return dataclasses.replace(first, network=network)
 
 
@@ -116,6 +165,25 @@ def _check_fit(first: TrainedRun, other: TrainedRun) -> None:
         )
 
 
+def _check_common_start(first: TrainedRun, run: TrainedRun) -> None:
+    """Checks that two runs went on from the same weights."""
+    started, its = (r.settings.train.init_from for r in (first, run))
+    if not its:
+        raise UserError(
+            f"{run.workdir}: began from nothing; only runs that began from the same "
+            "weights (train --init_from) can be averaged"
+        )
+    if _place(its) != _place(started):
+        raise UserError(
+            f"{run.workdir}: began from {its} and {first.workdir} from {started}; only "
+            "runs that began from the same weights can be averaged"
+        )
+
+
+def _place(path: str) -> str:
+    return path.rstrip("/") if "://" in path else os.path.abspath(path)
+
+
 def _holds_out(run: TrainedRun) -> bool:
     return run.summary["data"]["hold_out_valid"]
 
@@ -127,14 +195,20 @@ def _copy(source: keras.Model, target: keras.Model, prefix: str) -> None:
 
 
 def _write(
-    runs: Sequence[TrainedRun], settings: RunSettings, model: keras.Model, target: str
+    runs: Sequence[TrainedRun],
+    settings: RunSettings,
+    model: keras.Model,
+    target: str,
+    role: str,
 ) -> None:
-    members = [
+    """Writes the new run; `role` is what the summary calls the runs it is made of."""
+    parts = [
         {
             "workdir": run.workdir.rsplit("/", maxsplit=1)[-1],
             "settings": run.summary["data"]["settings"],
             "selected": run.summary["selected"],
             "train_seconds": run.summary.get("train_seconds"),
+            **{name: run.summary[name] for name in _ROLES if name in run.summary},
         }
         for run in runs
     ]
@@ -143,7 +217,7 @@ def _write(
         "epochs": sum(run.summary.get("epochs", 0) for run in runs),
         "train_seconds": round(seconds, 1),
         "parameters": model.count_params(),
-        "members": members,
+        role: parts,
     }
     facts = {"epoch": summary["epochs"]}
     folder = files.join(target, workfolder.BEST)
@@ -151,9 +225,3 @@ def _write(
     files.write_json(files.join(target, workfolder.SUMMARY), summary)
     data = runs[0].summary["data"]
     workfolder.write_config(target, settings, runs[0].labels, data)
-    logging.info(
-        "%s: %d networks side by side, %d parameters",
-        target,
-        len(runs),
-        summary["parameters"],
-    )

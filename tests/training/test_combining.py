@@ -96,6 +96,81 @@ def test_families_that_both_know_start_from_the_logits_of_every_member(pair, tmp
         assert np.array_equal(started[:, 0], kernel[:, 3])
 
 
+@pytest.fixture(scope="module")
+def branches(pair, small_dataset, tmp_path_factory) -> list[str]:
+    """Two runs that went on from the same weights, with and without noise."""
+    folder = tmp_path_factory.mktemp("branches")
+    train = {"init_from": pair[0]}
+    return [
+        trained(folder / "clean", small_dataset, train=train),
+        trained(
+            folder / "noisy", small_dataset, train=train, augment={"noise_snr_db": 10}
+        ),
+    ]
+
+
+def test_runs_from_the_same_start_become_one_network_of_their_mean_weights(
+    branches, pair, small_dataset, tmp_path
+):
+    target = str(tmp_path / "mean")
+    combining.average(branches, [0.75, 0.25], target)
+    run = workfolder.load_run(target)
+    parts = [workfolder.load_run(w).model.get_weights() for w in branches]
+    assert any(not np.array_equal(a, b) for a, b in zip(*parts, strict=True))
+    for weights, first, second in zip(run.model.get_weights(), *parts, strict=True):
+        np.testing.assert_allclose(weights, 0.75 * first + 0.25 * second, atol=1e-6)
+    assert [part["workdir"] for part in run.summary["averaged"]] == ["clean", "noisy"]
+    start = workfolder.load_run(pair[0])
+    assert run.summary["parameters"] == start.summary["parameters"]
+    # It stands beside others as any run does, and the summary says what it is.
+    both = str(tmp_path / "both")
+    combining.combine([target, pair[1]], [0.5, 0.5], both)
+    evaluator.calibrate(workfolder.load_run(both), batches.open_records(small_dataset))
+    summary = workfolder.load_run(both).summary
+    assert [p["workdir"] for p in summary["members"][0]["averaged"]] == [
+        "clean",
+        "noisy",
+    ]
+
+
+def test_the_command_averages(branches, small_dataset, tmp_path):
+    target = tmp_path / "mean"
+    data_dir = pathlib.Path(small_dataset.data_dir).parents[1]
+    done = processes.run(
+        "-m",
+        "mic_tf.combine",
+        "--average",
+        f"--workdirs={','.join(branches)}",
+        f"--workdir={target}",
+        f"--data_dir={data_dir}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert workfolder.load_run(str(target)).temperature > 0
+    assert (target / "calibration.json").exists()
+
+
+def test_networks_trained_apart_are_not_averaged(branches, pair, tmp_path):
+    with pytest.raises(UserError, match="began from nothing"):
+        combining.average([branches[0], pair[0]], [0.5, 0.5], str(tmp_path / "mean"))
+    assert not (tmp_path / "mean").exists()
+
+
+def test_runs_from_other_starts_are_not_averaged(
+    branches, pair, small_dataset, tmp_path
+):
+    train = {"init_from": pair[1]}
+    other = trained(tmp_path / "other", small_dataset, train=train)
+    with pytest.raises(UserError, match=f"began from {pair[1]} and"):
+        combining.average([branches[0], other], [0.5, 0.5], str(tmp_path / "mean"))
+
+
+@pytest.mark.parametrize("shares", [[0.6, 0.6], [1.5, -0.5]])
+def test_shares_that_do_not_add_up_are_refused(shares, branches, tmp_path):
+    for make in (combining.combine, combining.average):
+        with pytest.raises(UserError, match="--shares=.*add up to 1"):
+            make(branches, shares, str(tmp_path / "mean"))
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
