@@ -50,8 +50,6 @@ bank=$data/soundfont_notes/timgm/2.0.0/dataset_info.json
 configs=mic_tf/configs
 many=$folder/many
 late=$folder/many_late
-noisy=$folder/many_noisy
-mean=$folder/many_mean
 mostly_nsynth=$folder/nsynth
 best=$folder/best
 shares=0.6,0.4
@@ -99,15 +97,9 @@ train() {
     --workdir="$2" "${@:3}"
 }
 
-average() {
-  rm -rf "$mean"
-  "$python" -m mic_tf.combine --average --workdirs="$late,$noisy" --data_dir="$data" \
-    --workdir="$mean"
-}
-
 combine() {
   rm -rf "$best"
-  "$python" -m mic_tf.combine --workdirs="$mean,$mostly_nsynth" --shares="$shares" \
+  "$python" -m mic_tf.combine --workdirs="$late,$mostly_nsynth" --shares="$shares" \
     --data_dir="$data" --workdir="$best"
 }
 
@@ -140,13 +132,9 @@ step many "$many/calibration.json" "$configs/best.cfg" "$nsynth" "$rendered" -- 
   train best "$many"
 step late "$late/calibration.json" "$configs/best_late.cfg" "$many/calibration.json" \
   -- train best_late "$late" --init_from="$many"
-step noisy "$noisy/calibration.json" "$configs/best_late.cfg" "$many/calibration.json" \
-  -- train best_late "$noisy" --init_from="$many" --drive_db=24 --noise_snr_db=10
-step average "$mean/calibration.json" "$late/calibration.json" \
-  "$noisy/calibration.json" -- average
 step nsynth-net "$mostly_nsynth/calibration.json" "$configs/best_nsynth.cfg" "$nsynth" \
   "$rendered" -- train best_nsynth "$mostly_nsynth"
-step combine "$best/calibration.json" "$mean/calibration.json" \
+step combine "$best/calibration.json" "$late/calibration.json" \
   "$mostly_nsynth/calibration.json" -- combine
 step evaluate "$metrics" "$best/calibration.json" -- evaluate
 step bank-test "$bank_metrics" "$best/calibration.json" "$bank" -- evaluate_bank
