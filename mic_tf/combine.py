@@ -8,9 +8,9 @@ Usage:
 
 Side by side, the answer is the mean of the networks' log-probabilities in these shares.
 With --average it is one network with the mean of their weights; the runs must have
-begun from the same ones (train --init_from). The new work folder is like any other:
-evaluate, export and report take it, and the temperature is fitted on the validation
-notes of the first run's data.
+begun from the same ones (train --init_from), and the run with these may be among them.
+The new work folder is like any other: evaluate, export and report take it, and the
+temperature is fitted on the validation notes of the first run's data.
 """
 
 from absl import flags, logging

@@ -54,13 +54,15 @@ def combine(workdirs: Sequence[str], shares: Sequence[float], target: str) -> No
 def average(workdirs: Sequence[str], shares: Sequence[float], target: str) -> None:
     """Writes a work folder whose network has the mean of several runs' weights.
 
-    One network, as large as each of theirs (Wortsman et al. 2022, "Model soups"). Only
-    runs that began from the same weights can be averaged: networks trained apart have
-    their channels in another order. The new folder takes its settings, data and
-    protocol from the first run, which has to have heard all that the others heard.
+    One network, as large as each of theirs (Wortsman et al. 2022, "Model soups"; with
+    the run that they began from, "Robust fine-tuning"). Only runs that began from the
+    same weights can be averaged: networks trained apart have their channels in another
+    order. The new folder takes its settings, data and protocol from the first run,
+    which has to have heard all that the others heard.
 
     Args:
-      workdirs: work folders of finished runs, each trained with the same `--init_from`.
+      workdirs: work folders of finished runs, each trained with the same `--init_from`;
+        that folder may be among them.
       shares: weight of each run; they add up to 1.
       target: the new work folder.
 
@@ -68,8 +70,7 @@ def average(workdirs: Sequence[str], shares: Sequence[float], target: str) -> No
       UserError: the runs do not fit together, or the folder has a run already.
     """
     runs = _opened(workdirs, shares, target)
-    for run in runs:
-        _check_common_start(runs[0], run)
+    _check_common_start(runs)
     model = runs[0].model
     parts = [run.model.get_weights() for run in runs]
     model.set_weights(
@@ -165,18 +166,21 @@ def _check_fit(first: TrainedRun, other: TrainedRun) -> None:
         )
 
 
-def _check_common_start(first: TrainedRun, run: TrainedRun) -> None:
-    """Checks that two runs went on from the same weights."""
-    started, its = (r.settings.train.init_from for r in (first, run))
-    if not its:
+def _check_common_start(runs: Sequence[TrainedRun]) -> None:
+    """Checks that all runs went on from the same weights, or are where those are."""
+    started = [run.settings.train.init_from for run in runs]
+    start = next(filter(None, started), "")
+    for run, its in zip(runs, started, strict=True):
+        if _place(its or run.workdir) == _place(start or "/"):
+            continue
+        if not its:
+            raise UserError(
+                f"{run.workdir}: began from nothing; only runs that began from the "
+                "same weights (train --init_from), and that run itself, can be averaged"
+            )
         raise UserError(
-            f"{run.workdir}: began from nothing; only runs that began from the same "
-            "weights (train --init_from) can be averaged"
-        )
-    if _place(its) != _place(started):
-        raise UserError(
-            f"{run.workdir}: began from {its} and {first.workdir} from {started}; only "
-            "runs that began from the same weights can be averaged"
+            f"{run.workdir}: began from {its}, another from {start}; only runs that "
+            "began from the same weights can be averaged"
         )
 
 

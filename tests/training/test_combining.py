@@ -149,9 +149,17 @@ def test_the_command_averages(branches, small_dataset, tmp_path):
     assert (target / "calibration.json").exists()
 
 
+def test_the_run_they_began_from_may_be_averaged_with_them(branches, pair, tmp_path):
+    target = str(tmp_path / "mean")
+    combining.average([pair[0], branches[0]], [0.5, 0.5], target)
+    assert len(workfolder.load_run(target).summary["averaged"]) == 2
+
+
 def test_networks_trained_apart_are_not_averaged(branches, pair, tmp_path):
     with pytest.raises(UserError, match="began from nothing"):
-        combining.average([branches[0], pair[0]], [0.5, 0.5], str(tmp_path / "mean"))
+        combining.average([branches[0], pair[1]], [0.5, 0.5], str(tmp_path / "mean"))
+    with pytest.raises(UserError, match="began from nothing"):
+        combining.average(pair, [0.5, 0.5], str(tmp_path / "mean"))
     assert not (tmp_path / "mean").exists()
 
 
@@ -160,7 +168,7 @@ def test_runs_from_other_starts_are_not_averaged(
 ):
     train = {"init_from": pair[1]}
     other = trained(tmp_path / "other", small_dataset, train=train)
-    with pytest.raises(UserError, match=f"began from {pair[1]} and"):
+    with pytest.raises(UserError, match=f"began from {pair[1]}, another"):
         combining.average([branches[0], other], [0.5, 0.5], str(tmp_path / "mean"))
 
 
