@@ -306,12 +306,17 @@ class NetworkSettings:
             shares = tuple(float(part) for part in self.members.split(","))
         except ValueError:
             shares = ()
-        if len(shares) < 2 or min(shares) <= 0 or abs(sum(shares) - 1.0) > 1e-3:
+        if not are_shares(shares):
             raise UserError(
                 f"--members={self.members}: two or more positive shares that add up "
                 "to 1 expected, as 0.6,0.4"
             )
         return shares
+
+
+def are_shares(numbers: Sequence[float]) -> bool:
+    """Whether these are two or more positive numbers that add up to 1."""
+    return len(numbers) > 1 and min(numbers) > 0 and abs(sum(numbers) - 1.0) <= 1e-3
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,7 @@
 """tools/benchmark.py: every section gives figures. No test here is about speed."""
 
 import json
-import pathlib
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -18,16 +16,9 @@ from tools.benchmarks.apart import Apart
 from tools.benchmarks.measuring import Aim, Row
 from tools.benchmarks.settings import QUICK, SECTIONS, BenchmarkSettings
 
-PROJECT = pathlib.Path(__file__).parents[1]
-
 
 def benchmark(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "tools/benchmark.py", *arguments],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-    )
+    return processes.anew("tools/benchmark.py", *arguments)
 
 
 @pytest.mark.slow

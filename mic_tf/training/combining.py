@@ -11,6 +11,7 @@ import tf_keras as keras
 from absl import logging
 
 from mic_tf import files
+from mic_tf import settings as run_settings
 from mic_tf.errors import UserError
 from mic_tf.model import networks
 from mic_tf.settings import RunSettings
@@ -93,7 +94,7 @@ def _opened(
             f"--workdirs: {len(workdirs)} work folders for {len(shares)} --shares; two "
             "or more of each expected"
         )
-    if min(shares) <= 0 or abs(sum(shares) - 1.0) > 1e-3:
+    if not run_settings.are_shares(shares):
         raise UserError(
             f"--shares={','.join(f'{share:g}' for share in shares)}: positive numbers "
             "that add up to 1 expected, as 0.6,0.4"
@@ -171,7 +172,7 @@ def _check_common_start(runs: Sequence[TrainedRun]) -> None:
     started = [run.settings.train.init_from for run in runs]
     start = next(filter(None, started), "")
     for run, its in zip(runs, started, strict=True):
-        if _place(its or run.workdir) == _place(start or "/"):
+        if start and _place(its or run.workdir) == _place(start):
             continue
         if not its:
             raise UserError(
@@ -185,7 +186,7 @@ def _check_common_start(runs: Sequence[TrainedRun]) -> None:
 
 
 def _place(path: str) -> str:
-    return path.rstrip("/") if "://" in path else os.path.abspath(path)
+    return path.rstrip("/") if files.is_remote(path) else os.path.abspath(path)
 
 
 def _holds_out(run: TrainedRun) -> bool:
