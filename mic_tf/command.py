@@ -21,8 +21,12 @@ from mic_tf.errors import UserError
 EXIT_OK = 0
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
-_M_ARENA_MAX = -8
-_ARENAS = 2
+_MALLOC = {
+    "MALLOC_ARENA_MAX": (-8, 2),
+    "MALLOC_MMAP_THRESHOLD_": (-3, 2 << 20),
+    "MALLOC_TRIM_THRESHOLD_": (-1, 64 << 20),
+}
+"""glibc's settings by their variable: number in malloc.h, and our value."""
 
 
 def quiet_native_logs() -> None:
@@ -32,18 +36,21 @@ def quiet_native_logs() -> None:
     os.environ.setdefault("TFDS_DISABLE_PROGRESS_BAR", "0")
 
 
-def keep_few_arenas() -> None:
-    """Lets glibc keep memory in two arenas instead of eight for each core.
+def keep_heap_small() -> None:
+    """Lets glibc give memory back to the system, where training would hoard it.
 
-    TensorFlow has dozens of threads; what each frees stays in its own arena, and
-    training grows with every new one. `MALLOC_ARENA_MAX` of the environment counts
-    more. Other C libraries have no such setting and no such growth.
+    TensorFlow has dozens of threads, and what each frees stays in its own arena: two
+    instead of eight for each core. Tensors of 2 MB and more are mapped for themselves;
+    in the arenas they leave gaps that later ones do not fit. Without the third setting
+    the second would shrink the heap behind every file that is read. What the
+    environment says counts more. Other C libraries have no such settings.
     """
-    if "MALLOC_ARENA_MAX" in os.environ:
-        return
-    os.environ["MALLOC_ARENA_MAX"] = str(_ARENAS)  # For processes started from here.
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
+    for variable, (number, value) in _MALLOC.items():
+        if variable in os.environ:
+            continue
+        os.environ[variable] = str(value)  # For processes started from here.
+        with contextlib.suppress(OSError, AttributeError, TypeError):
+            ctypes.CDLL(None).mallopt(number, value)
 
 
 def _flags_parser(module: ModuleType) -> Callable[[Sequence[str]], list[str]]:
@@ -85,7 +92,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
         returns the exit status, or None for success.
     """
     quiet_native_logs()
-    keep_few_arenas()
+    keep_heap_small()
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().setFormatter(_PlainFormatter())
     logging.get_absl_handler().addFilter(_is_worth_showing)

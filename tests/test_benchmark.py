@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from mic_tf.errors import UserError
 from mic_tf.taxonomy import FAMILIES, NSYNTH_FAMILY_NOTES
 from tests import processes
 from tools.benchmarks import growth, measuring, notes, report, step
@@ -54,6 +55,18 @@ def forked(module: str, arguments: list[str]) -> commands.Finished:
     finished = processes.run("-m", module, *arguments)
     assert finished.returncode == 0, finished.stderr
     return commands.Finished(began, time.monotonic() - began, peak_bytes=0)
+
+
+def test_memory_of_a_command_is_its_own_not_of_the_process_that_starts_it():
+    held = b"\1" * 300_000_000
+    finished = commands.run_module("compileall", ["-h"])
+    assert 1e6 < finished.peak_bytes < len(held) / 2
+    assert 0 < finished.seconds < time.monotonic() - finished.started
+
+
+def test_a_command_that_fails_is_named_with_its_last_words():
+    with pytest.raises(UserError, match="compileall ended with 2: .*no-such-flag"):
+        commands.run_module("compileall", ["--no-such-flag"])
 
 
 @pytest.mark.slow

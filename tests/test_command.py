@@ -11,7 +11,7 @@ ARENAS = """
 import ctypes, sys, threading
 from mic_tf import command
 
-command.keep_few_arenas()
+command.keep_heap_small()
 libc = ctypes.CDLL(None)
 libc.fopen.restype = libc.malloc.restype = ctypes.c_void_p
 together = threading.Barrier(8)
@@ -31,10 +31,34 @@ libc.fclose(file)
 """
 
 
-@pytest.mark.skipif(
+MAPPED = """
+import ctypes, re, sys
+from mic_tf import command
+
+command.keep_heap_small()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = libc.malloc.restype = ctypes.c_void_p
+
+def mapped_bytes():
+    file = ctypes.c_void_p(libc.fopen(sys.argv[1].encode(), b"w"))
+    libc.malloc_info(0, file)
+    libc.fclose(file)
+    text = open(sys.argv[1]).read()
+    return int(re.findall(r'type="mmap" count="\\d+" size="(\\d+)"', text)[-1])
+
+libc.free(ctypes.c_void_p(libc.malloc(4 << 20)))  # Raises glibc's own threshold.
+before = mapped_bytes()
+libc.malloc(3 << 20)
+print(mapped_bytes() - before >= 3 << 20)
+"""
+
+glibc_only = pytest.mark.skipif(
     not sys.platform.startswith("linux") or not hasattr(ctypes.CDLL(None), "mallopt"),
     reason="only glibc has arenas",
 )
+
+
+@glibc_only
 @pytest.mark.parametrize(("asked", "most"), [(None, 2), ("5", 5)])
 def test_threads_share_few_arenas_unless_others_are_asked_for(tmp_path, asked, most):
     environment = {k: v for k, v in os.environ.items() if k != "MALLOC_ARENA_MAX"}
@@ -44,3 +68,19 @@ def test_threads_share_few_arenas_unless_others_are_asked_for(tmp_path, asked, m
     command = [sys.executable, "-c", ARENAS, str(out)]
     subprocess.run(command, env=environment, check=True)
     assert out.read_text().count("<heap nr=") == most
+
+
+@glibc_only
+@pytest.mark.parametrize(("asked", "is_mapped"), [(None, "True"), ("8388608", "False")])
+def test_large_blocks_are_mapped_unless_the_environment_says_no(
+    tmp_path, asked, is_mapped
+):
+    variable = "MALLOC_MMAP_THRESHOLD_"
+    environment = {k: v for k, v in os.environ.items() if k != variable}
+    if asked:
+        environment[variable] = asked
+    command = [sys.executable, "-c", MAPPED, str(tmp_path / "heap.xml")]
+    finished = subprocess.run(
+        command, env=environment, check=True, capture_output=True, text=True
+    )
+    assert finished.stdout.strip() == is_mapped

@@ -6,9 +6,10 @@ print(classifier("note.flac").family)
 """
 
 import collections
+import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -202,25 +203,29 @@ class Classifier:
     ) -> Iterator[Answer | UserError]:
         unfinished: collections.deque[SoundInPassing] = collections.deque()
         pending: list[tuple[SoundInPassing, np.ndarray]] = []
-        for sound in sounds:
-            unfinished.append(sound)
-            for _, waveform in sound.windows():
-                pending.append((sound, waveform))
-                if len(pending) == batch_size:
-                    self._classify(pending)
-                    pending.clear()
-            while unfinished and unfinished[0].is_done():
-                yield self._answer(unfinished.popleft())
-        self._classify(pending)
+        with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
+            batches = _Batches(self._classify, thread)
+            for sound in sounds:
+                unfinished.append(sound)
+                for _, waveform in sound.windows():
+                    pending.append((sound, waveform))
+                    if len(pending) == batch_size:
+                        batches.start(pending)
+                        pending = []
+                batches.take(wait=False)
+                while unfinished and unfinished[0].is_done():
+                    yield self._answer(unfinished.popleft())
+            batches.start(pending)
+            batches.take(wait=True)
         for sound in unfinished:
             yield self._answer(sound)
 
-    def _classify(self, pending: Sequence[tuple[SoundInPassing, np.ndarray]]) -> None:
-        """Runs the model on a batch of windows and adds each to its sound."""
-        if not pending:
-            return
-        batch = np.zeros([len(pending), NOTE_SAMPLES], np.float32)
-        for row, (_, waveform) in zip(batch, pending, strict=True):
+    def _classify(self, waveforms: Sequence[np.ndarray]) -> Iterator[tuple]:
+        """What `SoundInPassing.add` takes, for each of a batch of windows."""
+        if not waveforms:
+            return iter(())
+        batch = np.zeros([len(waveforms), NOTE_SAMPLES], np.float32)
+        for row, waveform in zip(batch, waveforms, strict=True):
             row[: waveform.size] = waveform
         answers, embeddings = self._infer(batch)
         familiar = [None] * len(batch)
@@ -228,9 +233,7 @@ class Classifier:
             silent = np.abs(batch).max(axis=1) <= SILENCE_PEAK
             found = self._familiarity.of(embeddings)
             familiar = np.where(silent, None, found)
-        rows = zip(pending, answers, embeddings, familiar, strict=True)
-        for (sound, _), probabilities, embedding, familiarity in rows:
-            sound.add(probabilities, embedding, familiarity)
+        return zip(answers, embeddings, familiar, strict=True)
 
     def _answer(self, sound: SoundInPassing) -> Answer | UserError:
         if sound.error:
@@ -246,3 +249,37 @@ class Classifier:
         return Answer(
             family, probability, dict(named), embedding, sound.channels, familiarity
         )
+
+
+class _Batches:
+    """Batches on their way through the model: one in it, while the next is read.
+
+    Args:
+      classify: from the waveforms of a batch to what each one's sound is told.
+      thread: where it runs.
+    """
+
+    def __init__(
+        self,
+        classify: Callable[[Sequence[np.ndarray]], Iterator[tuple]],
+        thread: concurrent.futures.Executor,
+    ):
+        self._classify = classify
+        self._thread = thread
+        self._sounds: list[SoundInPassing] = []
+        self._running: concurrent.futures.Future | None = None
+
+    def start(self, pending: Sequence[tuple[SoundInPassing, np.ndarray]]) -> None:
+        """Waits for the batch before, then begins with this one."""
+        self.take(wait=True)
+        waveforms = [waveform for _, waveform in pending]
+        self._sounds = [sound for sound, _ in pending]
+        self._running = self._thread.submit(self._classify, waveforms)
+
+    def take(self, wait: bool) -> None:
+        """Tells the sounds of the running batch, if it is done or `wait`."""
+        if self._running is None or not (wait or self._running.done()):
+            return
+        finished, self._running = self._running, None
+        for sound, said in zip(self._sounds, finished.result(), strict=True):
+            sound.add(*said)

@@ -49,7 +49,7 @@ class SoundInPassing:
         try:
             for start, waveform in self.windows_of_it:
                 self._read += 1
-                self.peak = max(self.peak, float(np.abs(waveform).max()))
+                self.peak = max(self.peak, waveforms.peak(waveform))
                 yield start, waveform
         except UserError as error:
             self.error = error

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -150,6 +151,37 @@ def test_answers_come_before_the_last_file_is_read(classifier, folder):
 
     next(classifier.classify_files(paths(), batch_size=2))
     assert len(read) < 5
+
+
+def made_up(classifier, infer) -> Classifier:
+    """A classifier with the contract of another and an `infer` of its own."""
+    return Classifier(classifier.contract, infer)
+
+
+def test_files_are_read_while_the_model_works_on_those_before(classifier, folder):
+    next_batch_is_read = threading.Event()
+    widths = len(classifier.labels), classifier.contract.embedding_width
+
+    def infer(batch):
+        assert next_batch_is_read.wait(timeout=60)
+        return tuple(np.zeros([len(batch), width], np.float32) for width in widths)
+
+    def paths():
+        for number in range(4):
+            if number == 3:
+                next_batch_is_read.set()
+            yield folder / "note.wav"
+
+    found = made_up(classifier, infer).classify_files(paths(), batch_size=2)
+    assert len(list(found)) == 4
+
+
+def test_what_goes_wrong_in_the_model_is_raised_to_who_asked(classifier, folder):
+    def infer(batch):
+        raise MemoryError(f"{len(batch)} windows")
+
+    with pytest.raises(MemoryError, match="1 windows"):
+        made_up(classifier, infer)(folder / "note.wav")
 
 
 def test_a_bad_file_raises_where_one_answer_was_asked(classifier, folder):

@@ -1,17 +1,30 @@
 """Commands of the project, run as a person runs them and measured from outside."""
 
 import dataclasses
+import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 
 from mic_tf.errors import UserError
 
 PROJECT = pathlib.Path(__file__).parents[2]
+
+_LAUNCHER = """
+import json, os, sys, time
+started = time.monotonic()
+pid = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
+_, status, usage = os.wait4(pid, 0)
+seconds = time.monotonic() - started
+with os.fdopen(int(sys.argv[1]), "w") as report:
+    figures = os.waitstatus_to_exitcode(status), started, seconds, usage.ru_maxrss
+    json.dump(figures, report)
+"""
+"""Linux counts to a process the memory of who started it, so a small one does."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,29 +52,31 @@ def run_module(module: str, arguments: Sequence[str]) -> Finished:
     Raises:
       UserError: it failed; with the end of what it wrote.
     """
-    with tempfile.TemporaryFile("w+") as output:
-        started = time.monotonic()
+    command = [sys.executable, "-m", module, *arguments]
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as report:
+        descriptor = report.fileno()
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(descriptor), *command],
             cwd=PROJECT,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            pass_fds=[descriptor],
+            start_new_session=True,
         )
         try:
-            # The usage of this very child, which subprocess does not give.
-            _, status, usage = os.wait4(process.pid, 0)
+            process.wait()
         except BaseException:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
-        process.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.monotonic() - started
-        if process.returncode:
+        report.seek(0)
+        status, started, seconds, peak_kilobytes = json.load(report)
+        if status:
             output.seek(0)
             end = " ".join(output.read().strip().splitlines()[-3:])
-            raise UserError(f"{module} ended with {process.returncode}: {end}")
-    return Finished(started, seconds, usage.ru_maxrss * 1024)
+            raise UserError(f"{module} ended with {status}: {end}")
+    return Finished(started, seconds, peak_kilobytes * 1024)
 
 
 def network_flags(width: int) -> list[str]:
