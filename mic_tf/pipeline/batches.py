@@ -13,6 +13,9 @@ from mic_tf.errors import UserError
 from mic_tf.pipeline import index as note_index
 from mic_tf.pipeline.index import NoteIndex
 
+_BATCHES_AHEAD = 4
+"""AUTOTUNE lets the buffer grow as training goes on, by 4 MB for a batch of 32."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Records:
@@ -85,7 +88,7 @@ def training_batches(
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
-    return dataset.prefetch(tf.data.AUTOTUNE).with_options(options())
+    return dataset.prefetch(_BATCHES_AHEAD).with_options(options())
 
 
 def on_service(dataset: tf.data.Dataset, address: str) -> tf.data.Dataset:

@@ -21,8 +21,9 @@ pid = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
 _, status, usage = os.wait4(pid, 0)
 seconds = time.monotonic() - started
 with os.fdopen(int(sys.argv[1]), "w") as report:
-    figures = os.waitstatus_to_exitcode(status), started, seconds, usage.ru_maxrss
-    json.dump(figures, report)
+    cpu = usage.ru_utime + usage.ru_stime
+    code = os.waitstatus_to_exitcode(status)
+    json.dump([code, started, seconds, cpu, usage.ru_maxrss], report)
 """
 """Linux counts to a process the memory of who started it, so a small one does."""
 
@@ -34,11 +35,13 @@ class Finished:
     Attributes:
       started: when it was started, seconds of the monotonic clock.
       seconds: until it ended.
+      cpu_seconds: user's and system's, of all its threads.
       peak_bytes: the most memory it held (resident set).
     """
 
     started: float
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
 
 
@@ -71,12 +74,12 @@ def run_module(module: str, arguments: Sequence[str]) -> Finished:
             process.wait()
             raise
         report.seek(0)
-        status, started, seconds, peak_kilobytes = json.load(report)
+        status, started, seconds, cpu, peak_kilobytes = json.load(report)
         if status:
             output.seek(0)
             end = " ".join(output.read().strip().splitlines()[-3:])
             raise UserError(f"{module} ended with {status}: {end}")
-    return Finished(started, seconds, peak_kilobytes * 1024)
+    return Finished(started, seconds, cpu, peak_kilobytes * 1024)
 
 
 def network_flags(width: int) -> list[str]:
