@@ -84,15 +84,17 @@ def _fail(message: str) -> NoReturn:
     raise SystemExit(EXIT_USER_ERROR)
 
 
-def run(main: Callable[[list[str]], int | None]) -> None:
+def run(main: Callable[[list[str]], int | None], small_heap: bool = True) -> None:
     """Runs one command to its exit status; never returns.
 
     Args:
       main: takes the arguments that are not flags (without the program's name) and
         returns the exit status, or None for success.
+      small_heap: whether to `keep_heap_small`.
     """
     quiet_native_logs()
-    keep_heap_small()
+    if small_heap:
+        keep_heap_small()
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().setFormatter(_PlainFormatter())
     logging.get_absl_handler().addFilter(_is_worth_showing)

@@ -84,3 +84,22 @@ def test_large_blocks_are_mapped_unless_the_environment_says_no(
         command, env=environment, check=True, capture_output=True, text=True
     )
     assert finished.stdout.strip() == is_mapped
+
+
+@pytest.mark.parametrize("small_heap", [True, False])
+def test_a_command_may_leave_the_heap_as_it_is(small_heap):
+    code = (
+        "import os\nfrom mic_tf import command\n"
+        "def main(_):\n    print(sorted(v for v in os.environ if 'MALLOC' in v))\n"
+        f"command.run(main, small_heap={small_heap})"
+    )
+    environment = {k: v for k, v in os.environ.items() if "MALLOC" not in k}
+    finished = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert ("MALLOC_TRIM_THRESHOLD_" in finished.stdout) is small_heap
+    assert finished.stdout.startswith("[")
