@@ -9,9 +9,9 @@ shared out to the epochs by their duration), in the mean of the seeds. No epoch 
 chosen. What is done is reused.
 """
 
-import csv
+import bisect
 import dataclasses
-import json
+import itertools
 import pathlib
 import statistics
 import sys
@@ -20,11 +20,11 @@ from absl import flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from mic_tf import command, files
+from mic_tf import command
 from mic_tf.errors import UserError
+from mic_tf.settings import MODELS
 from tools.benchmarks import processes
 
-MODELS = ("small_cnn", "deep_cnn", "mobile_cnn")
 FLAGFILE = processes.PROJECT / "mic_tf" / "configs" / "official.cfg"
 _TAKEN = "cpu_seconds.json"
 
@@ -57,10 +57,8 @@ class Course:
 
     def after(self, seconds: float) -> float | None:
         """The accuracy of the last epoch that was done by then; None: none was."""
-        done = [
-            a for s, a in zip(self.seconds, self.accuracy, strict=True) if s <= seconds
-        ]
-        return done[-1] if done else None
+        done = bisect.bisect_right(self.seconds, seconds)
+        return self.accuracy[done - 1] if done else None
 
 
 def main(arguments: list[str]) -> None:
@@ -105,15 +103,16 @@ def _mean(values: list[float | None]) -> str:
 
 
 def _course(model: str, seed: str) -> Course:
-    folder = pathlib.Path(flags.FLAGS.folder).expanduser().absolute()
-    workdir = folder / f"{model}-{seed}"
-    if not (workdir / _TAKEN).exists():
-        _train(model, seed, workdir)
-    taken = json.loads((workdir / _TAKEN).read_text())
-    summary = json.loads((workdir / "summary.json").read_text())
-    with open(workdir / "history.csv", newline="", encoding="utf-8") as file:
-        epochs = list(csv.DictReader(file))
-    return course_of(epochs, taken, summary["parameters"])
+    from mic_tf import files
+    from mic_tf.training import callbacks
+
+    workdir = pathlib.Path(flags.FLAGS.folder).absolute() / f"{model}-{seed}"
+    taken = workdir / _TAKEN
+    if not taken.exists():
+        files.write_json(str(taken), round(_train(model, seed, workdir), 1))
+    summary = files.read_json(str(workdir / "summary.json"))
+    epochs = callbacks.read_history(str(workdir))
+    return course_of(epochs, files.read_json(str(taken)), summary["parameters"])
 
 
 def course_of(
@@ -128,12 +127,13 @@ def course_of(
     """
     durations = [float(epoch["seconds"]) for epoch in epochs]
     share = cpu_seconds / sum(durations)
-    seconds = [share * sum(durations[: n + 1]) for n in range(len(durations))]
+    seconds = [share * passed for passed in itertools.accumulate(durations)]
     accuracy = [float(epoch["val_accuracy"]) for epoch in epochs]
     return Course(parameters, seconds, accuracy)
 
 
-def _train(model: str, seed: str, workdir: pathlib.Path) -> None:
+def _train(model: str, seed: str, workdir: pathlib.Path) -> float:
+    """Trains one network; the seconds of CPU that it took."""
     if workdir.exists():
         raise UserError(
             f"{workdir}: begun, but not finished in one go, so its CPU time is not "
@@ -144,8 +144,8 @@ def _train(model: str, seed: str, workdir: pathlib.Path) -> None:
     finished = processes.run_module(
         "mic_tf.train",
         [
-            f"--flagfile={pathlib.Path(flag.recipe).expanduser().absolute()}",
-            f"--data_dir={pathlib.Path(flag.data_dir).expanduser().absolute()}",
+            f"--flagfile={pathlib.Path(flag.recipe).absolute()}",
+            f"--data_dir={pathlib.Path(flag.data_dir).absolute()}",
             f"--model={model}",
             f"--seed={seed}",
             "--select=last",
@@ -153,8 +153,7 @@ def _train(model: str, seed: str, workdir: pathlib.Path) -> None:
             f"--workdir={workdir}",
         ],
     )
-    text = json.dumps(round(finished.cpu_seconds, 1))
-    files.write_text(str(workdir / _TAKEN), text)
+    return finished.cpu_seconds
 
 
 if __name__ == "__main__":

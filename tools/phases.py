@@ -10,7 +10,6 @@ and evaluates it on its test part. What is done is reused, what was interrupted 
 12,000 notes; a smaller set is passed over so often that the steps are as many.
 """
 
-import csv
 import json
 import pathlib
 import statistics
@@ -167,8 +166,10 @@ def row(dataset: str, protocol: str, phase: str, folders: list[pathlib.Path]) ->
 
 
 def _minutes(folder: pathlib.Path) -> float:
-    with open(folder / "history.csv", newline="", encoding="utf-8") as file:
-        return sum(float(epoch["seconds"]) for epoch in csv.DictReader(file)) / 60
+    from mic_tf.training import callbacks
+
+    epochs = callbacks.read_history(str(folder))
+    return sum(float(epoch["seconds"]) for epoch in epochs) / 60
 
 
 if __name__ == "__main__":

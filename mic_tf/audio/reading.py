@@ -139,8 +139,7 @@ def _mono_blocks(
             raise UserError(
                 f"{path}: longer than {MAX_SECONDS // 3600} hours; cut it into parts"
             )
-        mono = block[:, 0] if file.channels == 1 else block.mean(axis=1)
-        yield mono
+        yield waveforms.mono(block)
     if not done:
         raise UserError(f"{path}: no audio in it (0 samples)")
 

@@ -37,8 +37,8 @@ def windows(
         )
     samples = as_float(waveform)
     check_samples("waveform", samples)
-    mono = samples.reshape(len(samples), -1).mean(axis=1, dtype=np.float32)
-    return timed("waveform", cut(resampled([mono], sample_rate), hop_samples))
+    blocks = [mono(samples.reshape(len(samples), -1))]
+    return timed("waveform", cut(resampled(blocks, sample_rate), hop_samples))
 
 
 def cut(
@@ -145,6 +145,11 @@ def check_samples(name: str, samples: np.ndarray, first: int = 0) -> None:
         f"{name}: sample {first + place[0]} is {samples[place]:g}; "
         "finite numbers between -1 and 1 expected"
     )
+
+
+def mono(samples: np.ndarray) -> np.ndarray:
+    """The mean over the channels: float32 [samples, channels] to [samples]."""
+    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
 
 
 def peak(samples: np.ndarray) -> float:

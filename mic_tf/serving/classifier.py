@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from mic_tf import bundled
+from mic_tf.audio import waveforms
 from mic_tf.errors import UserError
 from mic_tf.serving import contract as contracts
 from mic_tf.serving import familiarity as familiarities
@@ -215,22 +216,21 @@ class Classifier:
                 batches.take(wait=False)
                 while unfinished and unfinished[0].is_done():
                     yield self._answer(unfinished.popleft())
-            batches.start(pending)
+            if pending:
+                batches.start(pending)
             batches.take(wait=True)
         for sound in unfinished:
             yield self._answer(sound)
 
-    def _classify(self, waveforms: Sequence[np.ndarray]) -> Iterator[tuple]:
+    def _classify(self, windows: Sequence[np.ndarray]) -> Iterator[tuple]:
         """What `SoundInPassing.add` takes, for each of a batch of windows."""
-        if not waveforms:
-            return iter(())
-        batch = np.zeros([len(waveforms), NOTE_SAMPLES], np.float32)
-        for row, waveform in zip(batch, waveforms, strict=True):
-            row[: waveform.size] = waveform
+        batch = np.zeros([len(windows), NOTE_SAMPLES], np.float32)
+        for row, window in zip(batch, windows, strict=True):
+            row[: window.size] = window
         answers, embeddings = self._infer(batch)
         familiar = [None] * len(batch)
         if self._familiarity:
-            silent = np.abs(batch).max(axis=1) <= SILENCE_PEAK
+            silent = [waveforms.peak(window) <= SILENCE_PEAK for window in windows]
             found = self._familiarity.of(embeddings)
             familiar = np.where(silent, None, found)
         return zip(answers, embeddings, familiar, strict=True)
@@ -255,7 +255,7 @@ class _Batches:
     """Batches on their way through the model: one in it, while the next is read.
 
     Args:
-      classify: from the waveforms of a batch to what each one's sound is told.
+      classify: from the windows of a batch to what each one's sound is told.
       thread: where it runs.
     """
 
@@ -272,9 +272,9 @@ class _Batches:
     def start(self, pending: Sequence[tuple[SoundInPassing, np.ndarray]]) -> None:
         """Waits for the batch before, then begins with this one."""
         self.take(wait=True)
-        waveforms = [waveform for _, waveform in pending]
+        windows = [window for _, window in pending]
         self._sounds = [sound for sound, _ in pending]
-        self._running = self._thread.submit(self._classify, waveforms)
+        self._running = self._thread.submit(self._classify, windows)
 
     def take(self, wait: bool) -> None:
         """Tells the sounds of the running batch, if it is done or `wait`."""

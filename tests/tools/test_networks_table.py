@@ -3,11 +3,12 @@
 import json
 import pathlib
 import time
+import types
 
 import pytest
-from absl import flags
 
 from mic_tf.errors import UserError
+from tests import processes as processes_of_tests
 from tools import networks_table
 from tools.benchmarks import processes
 
@@ -19,19 +20,21 @@ EPOCHS = [
 
 
 @pytest.fixture
-def asked(tmp_path):
-    """The program's flags, as `--folder` and what is given say."""
-    values = flags.FLAGS
-    before = set(values)
-    networks_table.define_flags()
+def asked(tmp_path, monkeypatch):
+    """The program's flags; the process-wide ones are those of other programs, too."""
 
-    def ask(*arguments: str) -> None:
-        values.unparse_flags()
-        values(["networks_table", f"--folder={tmp_path / 'runs'}", *arguments])
+    def ask(**values) -> None:
+        found = types.SimpleNamespace(
+            data_dir=str(tmp_path / "data"),
+            folder=str(tmp_path / "runs"),
+            recipe=str(networks_table.FLAGFILE),
+            **{"models": ["deep_cnn"], "seeds": ["0"], "epochs": 0, "after": ["60"]}
+            | values,
+        )
+        flags = types.SimpleNamespace(FLAGS=found)
+        monkeypatch.setattr(networks_table, "flags", flags)
 
-    yield ask
-    for name in set(values) - before:
-        delattr(values, name)
+    return ask
 
 
 def test_cpu_time_is_shared_out_by_the_epochs_duration():
@@ -64,7 +67,7 @@ def test_each_network_is_trained_once_and_its_cpu_time_kept(
         return processes.Finished(time.monotonic(), 5.0, cpu_seconds=10.0, peak_bytes=1)
 
     monkeypatch.setattr(processes, "run_module", train)
-    asked("--models=deep_cnn,mobile_cnn", "--after=9", "--epochs=3")
+    asked(models=["deep_cnn", "mobile_cnn"], after=["9"], epochs=3)
     networks_table.main([])
     first = capsys.readouterr().out
     assert "| mobile_cnn | 99 | 3 | 3.3 | 0.750 | 0.700 | 10 |" in first
@@ -77,13 +80,13 @@ def test_each_network_is_trained_once_and_its_cpu_time_kept(
 
 def test_a_run_whose_cpu_time_is_not_known_is_refused(asked, tmp_path):
     (tmp_path / "runs" / "deep_cnn-0").mkdir(parents=True)
-    asked("--models=deep_cnn")
+    asked(models=["deep_cnn"])
     with pytest.raises(UserError, match="deep_cnn-0: begun, but not finished in one"):
         networks_table.main([])
 
 
 @pytest.mark.parametrize("wrong", ["--after=soon", "--seeds=-1"])
-def test_what_is_no_number_is_named(asked, wrong):
-    asked(wrong)
-    with pytest.raises(UserError, match=f"{wrong}: whole numbers expected"):
-        networks_table.main([])
+def test_what_is_no_number_is_named(wrong):
+    finished = processes_of_tests.run("tools/networks_table.py", wrong)
+    assert finished.returncode == 2
+    assert f"{wrong}: whole numbers expected" in finished.stderr
