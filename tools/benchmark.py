@@ -55,6 +55,9 @@ def main(arguments: list[str]) -> None:
     if _DEVICE.value == "cpu":
         # For the commands that are started from here too.
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    else:
+        # Several processes share the GPU; TensorFlow would take all its memory at once.
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     from tools.benchmarks import machine, report
 
     said = machine.describe(_DEVICE.value)

@@ -5,17 +5,17 @@ r"""The phases of the study, trained and measured: one row for each, over severa
 
 Trains every phase on `soundfont_notes` and phases 3 and 4 on `nsynth_jsonwav`, by the
 random and by the instrument split (fold 0), each with every seed, one after the other,
-and evaluates it on its test part. What is done is reused, what was interrupted goes on;
-`--print_only` shows the table of what is there. The study's ten epochs are of about
-12,000 notes; a smaller set is passed over so often that the steps are as many.
+and evaluates it on its test part. The figures of every run go into `--results`; what
+stands there is not trained again, what was interrupted goes on. `--print_only` shows
+the table of what is there. The study's ten epochs are of about 12,000 notes; a smaller
+set is passed over so often that the steps are as many.
 """
 
-import json
 import pathlib
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from absl import flags
 
@@ -35,6 +35,7 @@ COLUMNS = (
     *("accuracy", "macro-F1", "minutes"),
 )
 PROTOCOLS = ("random", "instrument")
+RESULTS = "phases.json"
 STEPS = 10 * 12_000 // 32
 """Steps of the study's ten epochs in batches of 32."""
 
@@ -44,6 +45,9 @@ def define_flags() -> None:
         "data_dir", "~/tensorflow_datasets", "Folder of the prepared data sets."
     )
     flags.DEFINE_string("folder", "phases", "Folder of the runs.")
+    flags.DEFINE_string(
+        "results", "", "File of the figures; default: phases.json in --folder."
+    )
     flags.DEFINE_list("datasets", list(PHASES), "Data sets.")
     flags.DEFINE_list("protocols", list(PROTOCOLS), "Splits.")
     flags.DEFINE_list("only", [], "Phases; default: all.")
@@ -57,19 +61,26 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"{arguments[0]}: unexpected argument; flags begin with --")
     flag = flags.FLAGS
     rows = list(_rows_wanted())
-    if not flag.print_only:
-        for dataset, protocol, phase in rows:
-            for seed in flag.seeds:
-                run(dataset, protocol, phase, seed)
-    print(
-        "| data | phase | split | seeds | test notes | accuracy | macro-F1 | minutes |"
-    )
-    print("| --- " * 8 + "|")
+    path = pathlib.Path(flag.results or pathlib.Path(flag.folder) / RESULTS)
+    results = read_results(path)
     for dataset, protocol, phase in rows:
-        folders = [workdir(dataset, protocol, phase, seed) for seed in flag.seeds]
-        done = [folder for folder in folders if metrics_of(folder, dataset).exists()]
-        if done:
-            print(row(dataset, protocol, phase, done))
+        for seed in flag.seeds:
+            name = run_name(dataset, protocol, phase, seed)
+            there = metrics_of(workdir(name), dataset)
+            done = name in results or there.exists()
+            if not flag.print_only:
+                print(f"{name}: {'done before' if done else 'begins'}", flush=True)
+                if not done:
+                    run(dataset, protocol, phase, seed)
+            if name not in results and there.exists():
+                results[name] = figures(workdir(name), dataset)
+                write_results(path, results)
+    print(f"| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|")
+    for wanted in rows:
+        names = [run_name(*wanted, seed) for seed in flag.seeds]
+        found = [results[name] for name in names if name in results]
+        if found:
+            print(row(*wanted, found))
 
 
 def _rows_wanted() -> Iterator[tuple[str, str, str]]:
@@ -93,10 +104,14 @@ def _rows_wanted() -> Iterator[tuple[str, str, str]]:
                     yield dataset, protocol, phase
 
 
-def workdir(dataset: str, protocol: str, phase: str, seed: str) -> pathlib.Path:
+def run_name(dataset: str, protocol: str, phase: str, seed: str) -> str:
+    """What a run is called, in the results and as a folder."""
+    return f"{dataset}/{protocol}/{phase}-{seed}"
+
+
+def workdir(name: str) -> pathlib.Path:
     """Where a run lies."""
-    folder = pathlib.Path(flags.FLAGS.folder).expanduser().absolute()
-    return folder / dataset / protocol / f"{phase}-{seed}"
+    return pathlib.Path(flags.FLAGS.folder).absolute() / name
 
 
 def metrics_of(folder: pathlib.Path, dataset: str) -> pathlib.Path:
@@ -105,12 +120,8 @@ def metrics_of(folder: pathlib.Path, dataset: str) -> pathlib.Path:
 
 
 def run(dataset: str, protocol: str, phase: str, seed: str) -> None:
-    """Trains and evaluates one run, unless its figures are there."""
-    folder = workdir(dataset, protocol, phase, seed)
-    if metrics_of(folder, dataset).exists():
-        print(f"{folder}: done before", flush=True)
-        return
-    print(f"{folder}", flush=True)
+    """Trains and evaluates one run."""
+    folder = workdir(run_name(dataset, protocol, phase, seed))
     where = [f"--workdir={folder}", f"--data_dir={flags.FLAGS.data_dir}"]
     _call(
         "mic_tf.train",
@@ -153,23 +164,50 @@ def _call(module: str, *arguments: str) -> None:
         )
 
 
-def row(dataset: str, protocol: str, phase: str, folders: list[pathlib.Path]) -> str:
+def figures(folder: pathlib.Path, dataset: str) -> dict[str, float]:
+    """What is kept of a run: notes measured, figures, minutes of its training."""
+    from mic_tf import files
+    from mic_tf.training import callbacks
+
+    metrics = files.read_json(str(metrics_of(folder, dataset)))
+    epochs = callbacks.read_history(str(folder))
+    seconds = sum(float(epoch["seconds"]) for epoch in epochs)
+    kept = {name: metrics[name] for name in ("n", "accuracy", "macro_f1")}
+    return {**kept, "minutes": seconds / 60}
+
+
+def read_results(path: pathlib.Path) -> dict[str, dict[str, float]]:
+    """Figures by the name of the run; none where there is no such file."""
+    if not path.exists():
+        return {}
+    from mic_tf import files
+
+    return files.read_json(str(path))
+
+
+def write_results(path: pathlib.Path, results: dict[str, dict[str, float]]) -> None:
+    """Writes them in the order of their names."""
+    from mic_tf import files
+
+    rounded = {
+        name: {key: round(value, 4) for key, value in results[name].items()}
+        for name in sorted(results)
+    }
+    files.make_folder(str(path.parent))
+    files.write_json(str(path), rounded)
+
+
+def row(
+    dataset: str, protocol: str, phase: str, found: Sequence[dict[str, float]]
+) -> str:
     """Means over the seeds, with the lowest and highest."""
-    found = [json.loads(metrics_of(f, dataset).read_text()) for f in folders]
-    minutes = statistics.mean(_minutes(folder) for folder in folders)
+    minutes = statistics.mean(each["minutes"] for each in found)
     cells = [dataset, phase, protocol, str(len(found)), f"{found[0]['n']:,}"]
     for name in ("accuracy", "macro_f1"):
-        values = [metrics[name] for metrics in found]
+        values = [each[name] for each in found]
         spread = f"{min(values):.3f} to {max(values):.3f}"
         cells.append(f"{statistics.mean(values):.3f} ({spread})")
     return f"| {' | '.join([*cells, f'{minutes:.1f}'])} |"
-
-
-def _minutes(folder: pathlib.Path) -> float:
-    from mic_tf.training import callbacks
-
-    epochs = callbacks.read_history(str(folder))
-    return sum(float(epoch["seconds"]) for epoch in epochs) / 60
 
 
 if __name__ == "__main__":

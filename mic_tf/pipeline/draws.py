@@ -37,7 +37,7 @@ class Draw:
     seed: int
     start_epoch: int = 0
     skip: int = 0
-    shuffle_buffer: int = 1024
+    shuffle_buffer: int = 256
     pipeline: tuple[int, int] = (0, 1)
 
 

@@ -96,6 +96,29 @@ def test_a_batch_in_pieces_gives_what_its_notes_give_alone(batch):
     assert np.abs(whole - np.concatenate(alone)).max() < 1e-3
 
 
+@pytest.mark.parametrize(
+    ("n_fft", "n_mels"), [(1024, 96), (2048, 80), (512, 10), (64, 128)]
+)
+def test_groups_of_bands_are_the_whole_matrix(monkeypatch, n_fft, n_mels):
+    whole = frontend.mel_weights(n_fft, n_mels, 20.0, 8000.0)
+    monkeypatch.setattr(frontend, "_on_accelerator", lambda: False)
+    groups = frontend._band_groups(whole)
+    again = np.zeros_like(whole)
+    columns = np.cumsum([0, *(group.weights.shape[1] for group in groups)])
+    for group, start, end in zip(groups, columns[:-1], columns[1:], strict=True):
+        again[group.bins, start:end] = group.weights
+    np.testing.assert_array_equal(again, whole)
+    assert sum(group.weights.size for group in groups) <= whole.size
+    monkeypatch.setattr(frontend, "_on_accelerator", lambda: True)
+    assert len(frontend._band_groups(whole)) == 1
+
+
+def test_most_of_the_mel_matrix_is_not_multiplied():
+    whole = frontend.mel_weights(1024, 96, 20.0, 8000.0)
+    groups = frontend._band_groups(whole)
+    assert sum(group.weights.size for group in groups) < 0.4 * whole.size
+
+
 def test_int16_and_float_waveforms_give_the_same():
     layer = LogMel()
     waveform = np.round(synthetic_waveforms() * 32_000).astype(np.int16)

@@ -55,6 +55,28 @@ def test_seeds_that_are_missing_are_counted_as_such(folder):
     assert "| random | 1 | 1,483 | 0.750 (0.750 to 0.750) |" in finished.stdout
 
 
+def test_figures_outlive_the_runs_they_are_of(folder, tmp_path):
+    results = tmp_path / "kept" / "phases.json"
+    only = ("--only=phase1", "--protocols=random", "--seeds=0,1", "--print_only")
+    shown = call(f"--folder={folder}", f"--results={results}", *only).stdout
+    kept = json.loads(results.read_text())
+    name = "soundfont_notes/random/phase1-1"
+    assert kept[name] == {
+        "accuracy": 0.75,
+        "macro_f1": 0.375,
+        "minutes": 2.0,
+        "n": 1483,
+    }
+    elsewhere = tmp_path / "empty"
+    again = call(f"--folder={elsewhere}", f"--results={results}", *only)
+    assert again.stdout == shown
+    assert not elsewhere.exists()
+    only = ("--only=phase1", "--protocols=random", "--datasets=soundfont_notes")
+    trained = call(f"--folder={elsewhere}", f"--results={results}", *only, "--seeds=1")
+    assert trained.stdout.startswith(f"{name}: done before")
+    assert not elsewhere.exists()
+
+
 def test_a_run_that_fails_is_said_and_stops_the_program(folder):
     data = folder / "nothing"
     finished = call(

@@ -9,12 +9,19 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+Build = Callable[..., tuple[Any, Callable[[], Any]]]
+"""Gives what is to be known of a contender, and what is run to be timed."""
+
 
 class Apart:
-    """What `build(*arguments)` gives, run there as often as it is asked for here."""
+    """A contender that is built there, and run as often as it is asked for here.
 
-    def __init__(self, build: Callable[..., Callable[[], Any]], arguments: Sequence):
-        """Starts the process and waits for the first run.
+    Attributes:
+      result: what is to be known of it.
+    """
+
+    def __init__(self, build: Build, arguments: Sequence):
+        """Starts the process and waits until it is built.
 
         Args:
           build: of a module, so that the process can import it.
@@ -32,7 +39,12 @@ class Apart:
         theirs.close()
         self._process = process
         self.result = self._answer()
-        """What the first run gave."""
+
+    def __enter__(self) -> "Apart":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
     def run(self) -> float:
         """Runs it once more; the seconds that took there."""
@@ -55,10 +67,10 @@ class Apart:
         return value
 
 
-def _serve(connection, build: Callable[..., Callable[[], Any]], arguments: tuple):
+def _serve(connection, build: Build, arguments: tuple):
     try:
-        run = build(*arguments)
-        connection.send((run(), ""))
+        result, run = build(*arguments)
+        connection.send((result, ""))
         while connection.recv():
             started = time.perf_counter()
             run()

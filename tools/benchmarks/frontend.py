@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
+from mic_tf import command
 from mic_tf.model.frontend import LogMel
 from mic_tf.settings import FrontEndSettings
 from mic_tf.taxonomy import SAMPLE_RATE
@@ -26,7 +27,9 @@ AGAINST_TORCH = Aim(1.25, hoped=1.5)
 
 FrontEnd = Callable[[], np.ndarray]
 """Gives the decibels of the batch, float32 [batch, frames, n_mels]."""
-Build = Callable[[np.ndarray, FrontEndSettings, int], FrontEnd]
+Built = tuple[np.ndarray, FrontEnd]
+"""The decibels, and what gives them so many times over."""
+Build = Callable[[np.ndarray, FrontEndSettings, int], Built]
 """From float32 [batch, samples], the settings, and how often it does it in a run."""
 
 
@@ -39,8 +42,7 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
         processes = {}
         for name, build in _frontends().items():
             process = Apart(build, (floats, FrontEndSettings(), repeats))
-            stack.callback(process.close)
-            processes[name] = process
+            processes[name] = stack.enter_context(process)
         expected = processes[_OURS].result
         apart = {
             name: float(np.abs(process.result - expected).max())
@@ -76,7 +78,8 @@ def _frontends() -> dict[str, Build]:
 
 def build_ours(
     waveforms: np.ndarray, settings: FrontEndSettings, repeats: int
-) -> FrontEnd:
+) -> Built:
+    command.keep_heap_small()  # As every command of ours does; this process is ours.
     function = tf.function(LogMel.from_settings(settings).decibels)
     tensor = tf.constant(waveforms)
     return _repeated(lambda: function(tensor).numpy(), repeats)
@@ -84,13 +87,13 @@ def build_ours(
 
 def build_librosa(
     waveforms: np.ndarray, settings: FrontEndSettings, repeats: int
-) -> FrontEnd:
+) -> Built:
     return _repeated(lambda: librosa_decibels(waveforms, settings), repeats)
 
 
 def build_torch(
     waveforms: np.ndarray, settings: FrontEndSettings, repeats: int
-) -> FrontEnd:
+) -> Built:
     alternatives.torch()  # Sets its threads.
     from tools.benchmarks.torch_network import TorchFrontEnd
 
@@ -98,13 +101,13 @@ def build_torch(
     return _repeated(lambda: frontend.on_numpy(waveforms), repeats)
 
 
-def _repeated(run: FrontEnd, times: int) -> FrontEnd:
+def _repeated(run: FrontEnd, times: int) -> Built:
     def repeated() -> np.ndarray:
         for _ in range(times):
             result = run()
         return result
 
-    return repeated
+    return run(), repeated
 
 
 def librosa_decibels(waveforms: np.ndarray, settings: FrontEndSettings) -> np.ndarray:

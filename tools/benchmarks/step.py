@@ -1,15 +1,18 @@
 """The training step of DeepCNN with its front-end, against the same in PyTorch."""
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
+import tf_keras as keras
 
+from mic_tf import command
 from mic_tf.settings import RunSettings
 from mic_tf.taxonomy import FAMILIES
-from mic_tf.training.trainee import Trainee
 from tools.benchmarks import alternatives, arithmetic
+from tools.benchmarks.apart import Apart
 from tools.benchmarks.measuring import (
     Aim,
     Row,
@@ -31,27 +34,44 @@ _GPU_BATCH = 256
 AIM = Aim(1.5)
 
 
+@dataclasses.dataclass(frozen=True)
+class Ours:
+    """What is to be known of our step.
+
+    Attributes:
+      weights: `weights_of` it, before the first step.
+      logits: of the batch by them, float32 [batch, families].
+      parameters: of the network.
+      flops: of a training step for one note, without the front-end.
+    """
+
+    weights: list[np.ndarray]
+    logits: np.ndarray
+    parameters: int
+    flops: float
+
+
 def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
     """Notes a second of each; the share of the device's matrix peak of ours."""
     batch = _GPU_BATCH if settings.on_gpu else BATCH
     waveforms, families = notes.batch(batch)
     run = training_settings(settings, batch)
-    stepper = Stepper(run, len(FAMILIES), same_batch(waveforms, families))
-    ours = stepper.next_batch()
-    contenders = {_OURS: lambda: stepper.run(ours)}
-    reasons, apart = {}, None
-    others = _torch_steps(settings, run, waveforms, families, reasons)
-    if others:
-        apart = difference(stepper.trainee, others[_EAGER], waveforms)
-        contenders |= {name: each.run for name, each in others.items()}
-    timings = in_turn(
-        contenders, seconds=settings.seconds, least_rounds=settings.least_rounds
-    )
-    parameters = f"{stepper.trainee.classifier.count_params():,} parameters"
-    note = f"batches of {batch}, {parameters}"
+    with contextlib.ExitStack() as stack:
+        step = stack.enter_context(Apart(build_ours, (run, waveforms, families)))
+        ours: Ours = step.result
+        contenders = {_OURS: step.run}
+        apart, reasons = {}, {}
+        arguments = (run, waveforms, families, ours.weights)
+        for name, other in _torch_steps(settings, arguments, reasons, stack):
+            contenders[name] = other.run
+            apart[name] = float(np.abs(other.result - ours.logits).max())
+        timings = in_turn(
+            contenders, seconds=settings.seconds, least_rounds=settings.least_rounds
+        )
+    note = f"batches of {batch}, {ours.parameters:,} parameters"
     yield rate_row(SECTION, _OURS, timings[_OURS], batch, note=note)
     yield from _against_torch(timings, batch, reasons, apart)
-    yield _share_of_peak(settings, stepper.trainee, run, timings, batch)
+    yield _share_of_peak(settings, ours.flops, run, timings, batch)
     yield from gpu_rows(settings, run, waveforms, families)
 
 
@@ -63,78 +83,104 @@ def training_settings(settings: BenchmarkSettings, batch: int) -> RunSettings:
 
 
 def _against_torch(
-    timings: Timings, batch: int, reasons: dict[str, str], apart: float | None
+    timings: Timings, batch: int, reasons: dict[str, str], apart: dict[str, float]
 ) -> Iterator[Row]:
     for name in (_EAGER, _COMPILED):
         if name not in timings:
             yield missing(SECTION, f"{_OURS} against {name}", reasons[name], AIM)
             continue
-        note = f"logits of the same weights at most {apart:.1e} apart"
+        note = f"logits of the same weights at most {apart[name]:.1e} apart"
         yield ratio_row(SECTION, timings, _OURS, name, work=batch, aim=AIM, note=note)
 
 
 def _torch_steps(
     settings: BenchmarkSettings,
+    arguments: tuple,
+    reasons: dict[str, str],
+    stack: contextlib.ExitStack,
+) -> Iterator[tuple[str, Apart]]:
+    """PyTorch's steps by name; `reasons` says why one is missing."""
+    torch = alternatives.torch()
+    if torch is None:
+        reasons |= dict.fromkeys((_EAGER, _COMPILED), alternatives.NO_TORCH)
+        return
+    if settings.on_gpu and not torch.cuda.is_available():
+        why = "this torch has no GPU; a CUDA build is needed"
+        reasons |= dict.fromkeys((_EAGER, _COMPILED), why)
+        return
+    device = "cuda" if settings.on_gpu else "cpu"
+    eager = Apart(build_torch, (*arguments, False, device))
+    yield _EAGER, stack.enter_context(eager)
+    if settings.quick:
+        reasons[_COMPILED] = "left out by --quick: compiling takes minutes"
+        return
+    try:
+        compiled = Apart(build_torch, (*arguments, True, device))
+    except RuntimeError as error:
+        first_line = str(error).strip().split("\n", maxsplit=1)[0]
+        reasons[_COMPILED] = f"does not work here: {first_line}"
+        return
+    yield _COMPILED, stack.enter_context(compiled)
+
+
+def build_ours(
+    run: RunSettings, waveforms: np.ndarray, families: np.ndarray
+) -> tuple[Ours, Callable[[], None]]:
+    """Our step on one batch, for a process of its own.
+
+    Args:
+      run: settings of the training.
+      waveforms: int16 [batch, 64000].
+      families: int32 [batch].
+    """
+    command.keep_heap_small()  # As `train` does.
+    stepper = Stepper(run, len(FAMILIES), same_batch(waveforms, families))
+    batch = stepper.next_batch()
+    model = stepper.trainee.classifier
+    known = Ours(
+        weights=weights_of(model),
+        logits=model(tf.constant(waveforms), training=False).numpy(),
+        parameters=model.count_params(),
+        flops=arithmetic.training_flops(model),
+    )
+    return known, lambda: stepper.run(batch)
+
+
+def build_torch(
     run: RunSettings,
     waveforms: np.ndarray,
     families: np.ndarray,
-    reasons: dict[str, str],
-) -> dict:
-    """PyTorch's steps by name; `reasons` says why one is missing."""
-    torch = alternatives.torch()
-    reasons |= dict.fromkeys((_EAGER, _COMPILED), alternatives.NO_TORCH)
-    if torch is None:
-        return {}
-    if settings.on_gpu and not torch.cuda.is_available():
-        reasons |= dict.fromkeys(
-            (_EAGER, _COMPILED), "this torch has no GPU; a CUDA build is needed"
-        )
-        return {}
+    weights: list[np.ndarray],
+    compiled: bool,
+    device: str,
+) -> tuple[np.ndarray, Callable[[], None]]:
+    """The same in PyTorch, beginning with our weights; its logits of the batch."""
+    alternatives.torch()  # Sets its threads.
     from tools.benchmarks.torch_network import TorchStep
 
-    device = "cuda" if settings.on_gpu else "cpu"
-
-    def step(compiled: bool) -> TorchStep:
-        return TorchStep(
-            run,
-            len(FAMILIES),
-            waveforms,
-            families,
-            compiled=compiled,
-            device=device,
-        )
-
-    found = {_EAGER: step(False)}
-    if settings.quick:
-        reasons[_COMPILED] = "left out by --quick: compiling takes minutes"
-        return found
-    compiled = step(True)
-    try:
-        compiled.step()
-    except Exception as error:  # noqa: BLE001 - whatever stops the compiler is the answer
-        first_line = str(error).strip().split("\n", maxsplit=1)[0]
-        reasons[_COMPILED] = f"does not work here: {type(error).__name__}: {first_line}"
-        return found
-    return {**found, _COMPILED: compiled}
+    step = TorchStep(
+        run, len(FAMILIES), waveforms, families, compiled=compiled, device=device
+    )
+    step.network.take_weights(weights)
+    logits = step.logits()
+    step.run()  # The compiler does its work in the first, and may fail.
+    return logits, step.run
 
 
-def difference(trainee: Trainee, other, waveforms: np.ndarray) -> float:
-    """How far apart the logits of both are with the same weights."""
-    model = trainee.classifier
+def weights_of(model: keras.Model) -> list[np.ndarray]:
+    """Kernels of DeepCNN in the order of its layers, and the last bias."""
     kernels = [
         layer.kernel.numpy()
         for layer in model.layers
         if layer.name.startswith(("conv_", "dense")) and hasattr(layer, "kernel")
     ]
     last = model.get_layer("logits")
-    other.network.take_weights([*kernels, last.kernel.numpy(), last.bias.numpy()])
-    expected = model(tf.constant(waveforms), training=False).numpy()
-    return float(np.abs(other.logits() - expected).max())
+    return [*kernels, last.kernel.numpy(), last.bias.numpy()]
 
 
 def _share_of_peak(
     settings: BenchmarkSettings,
-    trainee: Trainee,
+    flops: float,
     run: RunSettings,
     timings: Timings,
     batch: int,
@@ -143,7 +189,6 @@ def _share_of_peak(
 ) -> Row:
     """Arithmetic of the step done a second, as a share of a large matrix product's."""
     peak = arithmetic.matrix_peak(dtype, _peak_size(settings))
-    flops = arithmetic.training_flops(trainee.classifier)
     front = arithmetic.frontend_flops(run.frontend)
     rate = rate_row(SECTION, name, timings[name], batch)
     per_second = (rate.value, rate.low, rate.high)
@@ -219,6 +264,5 @@ def variant_rows(
     size = len(waveforms)
     yield rate_row(SECTION, label, timings[label], size, note=f"batches of {size}")
     dtype = policy.removeprefix("mixed_")
-    yield _share_of_peak(
-        settings, stepper.trainee, changed, timings, size, dtype, label
-    )
+    flops = arithmetic.training_flops(stepper.trainee.classifier)
+    yield _share_of_peak(settings, flops, changed, timings, size, dtype, label)
