@@ -77,6 +77,15 @@ def test_figures_outlive_the_runs_they_are_of(folder, tmp_path):
     assert not elsewhere.exists()
 
 
+def test_the_figures_kept_here_are_those_of_the_notes(tmp_path):
+    kept = PROJECT / "tools" / "phases.json"
+    shown = call(f"--folder={tmp_path}", f"--results={kept}", "--print_only").stdout
+    notes = (PROJECT / "BUILD_NOTES.md").read_text().splitlines()
+    rows = shown.splitlines()
+    assert len(rows) > 10
+    assert not set(rows) - set(notes)
+
+
 def test_a_run_that_fails_is_said_and_stops_the_program(folder):
     data = folder / "nothing"
     finished = call(

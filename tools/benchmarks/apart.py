@@ -1,7 +1,8 @@
 """A contender in a process of its own.
 
-Threads of PyTorch and OpenBLAS go on spinning for a while when their work is done; in
-one process they take the cores from whoever comes next.
+Each has the settings there that it has in use. Threads of PyTorch and OpenBLAS go on
+spinning for a while when their work is done and take the cores from whoever comes next,
+so a run waits until they rest.
 """
 
 import multiprocessing
@@ -11,6 +12,8 @@ from typing import Any
 
 Build = Callable[..., tuple[Any, Callable[[], Any]]]
 """Gives what is to be known of a contender, and what is run to be timed."""
+_UNTIL_OTHERS_REST = 0.3
+"""Seconds; OpenMP's threads spin for 0.2."""
 
 
 class Apart:
@@ -47,7 +50,8 @@ class Apart:
         self.close()
 
     def run(self) -> float:
-        """Runs it once more; the seconds that took there."""
+        """Runs it once more, in peace; the seconds that took there."""
+        time.sleep(_UNTIL_OTHERS_REST)
         self._connection.send("run")
         return self._answer()
 

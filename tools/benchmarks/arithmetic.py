@@ -14,7 +14,10 @@ layers = keras.layers
 
 
 def frontend_flops(settings: FrontEndSettings) -> float:
-    """Operations of the front-end for one note: FFT of real frames, mel product."""
+    """Operations of the front-end for one note: FFT of real frames, mel product.
+
+    The product is counted whole; on a CPU most of its zeros are left out.
+    """
     frames = 1 + NOTE_SAMPLES // settings.hop_length
     fft = 2.5 * settings.n_fft * math.log2(settings.n_fft)
     mel = 2.0 * (settings.n_fft // 2 + 1) * settings.n_mels

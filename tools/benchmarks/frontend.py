@@ -21,7 +21,7 @@ SECTION = "frontend"
 _OURS = "LogMel"
 _LIBROSA = "librosa, note by note"
 _TORCH = "torch.stft and mel product"
-_BATCHES_A_ROUND = 4
+_BATCHES_A_ROUND = 16
 AGAINST_LIBROSA = Aim(6.0, hoped=8.0)
 AGAINST_TORCH = Aim(1.25, hoped=1.5)
 

@@ -31,6 +31,8 @@ _OURS = "DeepCNN step"
 _EAGER = "PyTorch eager, channels last"
 _COMPILED = "PyTorch torch.compile"
 _GPU_BATCH = 256
+_STEPS_A_ROUND = 4
+"""As in training, one right after the other."""
 AIM = Aim(1.5)
 
 
@@ -57,11 +59,13 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
     waveforms, families = notes.batch(batch)
     run = training_settings(settings, batch)
     with contextlib.ExitStack() as stack:
-        step = stack.enter_context(Apart(build_ours, (run, waveforms, families)))
+        steps = 1 if settings.quick else _STEPS_A_ROUND
+        arguments = (run, waveforms, families, steps)
+        step = stack.enter_context(Apart(build_ours, arguments))
         ours: Ours = step.result
         contenders = {_OURS: step.run}
         apart, reasons = {}, {}
-        arguments = (run, waveforms, families, ours.weights)
+        arguments = (*arguments, ours.weights)
         for name, other in _torch_steps(settings, arguments, reasons, stack):
             contenders[name] = other.run
             apart[name] = float(np.abs(other.result - ours.logits).max())
@@ -69,6 +73,7 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
             contenders, seconds=settings.seconds, least_rounds=settings.least_rounds
         )
     note = f"batches of {batch}, {ours.parameters:,} parameters"
+    timings = {name: [t / steps for t in times] for name, times in timings.items()}
     yield rate_row(SECTION, _OURS, timings[_OURS], batch, note=note)
     yield from _against_torch(timings, batch, reasons, apart)
     yield _share_of_peak(settings, ours.flops, run, timings, batch)
@@ -124,14 +129,15 @@ def _torch_steps(
 
 
 def build_ours(
-    run: RunSettings, waveforms: np.ndarray, families: np.ndarray
+    run: RunSettings, waveforms: np.ndarray, families: np.ndarray, steps: int
 ) -> tuple[Ours, Callable[[], None]]:
-    """Our step on one batch, for a process of its own.
+    """Our steps on one batch, for a process of its own.
 
     Args:
       run: settings of the training.
       waveforms: int16 [batch, 64000].
       families: int32 [batch].
+      steps: of a run.
     """
     command.keep_heap_small()  # As `train` does.
     stepper = Stepper(run, len(FAMILIES), same_batch(waveforms, families))
@@ -143,13 +149,14 @@ def build_ours(
         parameters=model.count_params(),
         flops=arithmetic.training_flops(model),
     )
-    return known, lambda: stepper.run(batch)
+    return known, _repeated(lambda: stepper.run(batch), steps)
 
 
 def build_torch(
     run: RunSettings,
     waveforms: np.ndarray,
     families: np.ndarray,
+    steps: int,
     weights: list[np.ndarray],
     compiled: bool,
     device: str,
@@ -164,7 +171,15 @@ def build_torch(
     step.network.take_weights(weights)
     logits = step.logits()
     step.run()  # The compiler does its work in the first, and may fail.
-    return logits, step.run
+    return logits, _repeated(step.run, steps)
+
+
+def _repeated(step: Callable[[], None], times: int) -> Callable[[], None]:
+    def repeated() -> None:
+        for _ in range(times):
+            step()
+
+    return repeated
 
 
 def weights_of(model: keras.Model) -> list[np.ndarray]:
