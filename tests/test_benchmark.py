@@ -120,6 +120,11 @@ def test_a_contender_in_a_process_of_its_own_gives_its_result_and_its_seconds():
         assert 0.01 <= process.run() < 60
 
 
+def test_a_contender_is_run_as_often_as_it_is_asked_for():
+    with Apart(twice, ([1], False), times=3) as process:
+        assert 0.03 <= process.run() < 60
+
+
 def test_a_contender_that_fails_in_its_process_says_why():
     with pytest.raises(RuntimeError, match="ValueError: no such values"):
         Apart(twice, ([1], True))

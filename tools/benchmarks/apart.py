@@ -23,12 +23,13 @@ class Apart:
       result: what is to be known of it.
     """
 
-    def __init__(self, build: Build, arguments: Sequence):
+    def __init__(self, build: Build, arguments: Sequence, times: int = 1):
         """Starts the process and waits until it is built.
 
         Args:
           build: of a module, so that the process can import it.
           arguments: of it.
+          times: how often it is run, one right after the other, for `run`.
 
         Raises:
           RuntimeError: it failed there.
@@ -36,7 +37,7 @@ class Apart:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         process = context.Process(
-            target=_serve, args=(theirs, build, tuple(arguments)), daemon=True
+            target=_serve, args=(theirs, build, tuple(arguments), times), daemon=True
         )
         process.start()
         theirs.close()
@@ -50,7 +51,7 @@ class Apart:
         self.close()
 
     def run(self) -> float:
-        """Runs it once more, in peace; the seconds that took there."""
+        """Runs it so many times more, in peace; the seconds that took there."""
         time.sleep(_UNTIL_OTHERS_REST)
         self._connection.send("run")
         return self._answer()
@@ -71,13 +72,14 @@ class Apart:
         return value
 
 
-def _serve(connection, build: Build, arguments: tuple):
+def _serve(connection, build: Build, arguments: tuple, times: int):
     try:
         result, run = build(*arguments)
         connection.send((result, ""))
         while connection.recv():
             started = time.perf_counter()
-            run()
+            for _ in range(times):
+                run()
             connection.send((time.perf_counter() - started, ""))
     except EOFError:
         pass  # The other side has closed it.

@@ -28,9 +28,9 @@ AGAINST_TORCH = Aim(1.25, hoped=1.5)
 FrontEnd = Callable[[], np.ndarray]
 """Gives the decibels of the batch, float32 [batch, frames, n_mels]."""
 Built = tuple[np.ndarray, FrontEnd]
-"""The decibels, and what gives them so many times over."""
-Build = Callable[[np.ndarray, FrontEndSettings, int], Built]
-"""From float32 [batch, samples], the settings, and how often it does it in a run."""
+"""The decibels, and what gives them again."""
+Build = Callable[[np.ndarray, FrontEndSettings], Built]
+"""From float32 [batch, samples] and the settings."""
 
 
 def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
@@ -41,7 +41,7 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
     with contextlib.ExitStack() as stack:
         processes = {}
         for name, build in _frontends().items():
-            process = Apart(build, (floats, FrontEndSettings(), repeats))
+            process = Apart(build, (floats, FrontEndSettings()), repeats)
             processes[name] = stack.enter_context(process)
         expected = processes[_OURS].result
         apart = {
@@ -76,38 +76,27 @@ def _frontends() -> dict[str, Build]:
     return found
 
 
-def build_ours(
-    waveforms: np.ndarray, settings: FrontEndSettings, repeats: int
-) -> Built:
+def build_ours(waveforms: np.ndarray, settings: FrontEndSettings) -> Built:
     command.keep_heap_small()  # As every command of ours does; this process is ours.
     function = tf.function(LogMel.from_settings(settings).decibels)
     tensor = tf.constant(waveforms)
-    return _repeated(lambda: function(tensor).numpy(), repeats)
+    return _built(lambda: function(tensor).numpy())
 
 
-def build_librosa(
-    waveforms: np.ndarray, settings: FrontEndSettings, repeats: int
-) -> Built:
-    return _repeated(lambda: librosa_decibels(waveforms, settings), repeats)
+def build_librosa(waveforms: np.ndarray, settings: FrontEndSettings) -> Built:
+    return _built(lambda: librosa_decibels(waveforms, settings))
 
 
-def build_torch(
-    waveforms: np.ndarray, settings: FrontEndSettings, repeats: int
-) -> Built:
+def build_torch(waveforms: np.ndarray, settings: FrontEndSettings) -> Built:
     alternatives.torch()  # Sets its threads.
     from tools.benchmarks.torch_network import TorchFrontEnd
 
     frontend = TorchFrontEnd(settings)
-    return _repeated(lambda: frontend.on_numpy(waveforms), repeats)
+    return _built(lambda: frontend.on_numpy(waveforms))
 
 
-def _repeated(run: FrontEnd, times: int) -> Built:
-    def repeated() -> np.ndarray:
-        for _ in range(times):
-            result = run()
-        return result
-
-    return run(), repeated
+def _built(run: FrontEnd) -> Built:
+    return run(), run
 
 
 def librosa_decibels(waveforms: np.ndarray, settings: FrontEndSettings) -> np.ndarray:

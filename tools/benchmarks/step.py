@@ -60,13 +60,13 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
     run = training_settings(settings, batch)
     with contextlib.ExitStack() as stack:
         steps = 1 if settings.quick else _STEPS_A_ROUND
-        arguments = (run, waveforms, families, steps)
-        step = stack.enter_context(Apart(build_ours, arguments))
+        arguments = (run, waveforms, families)
+        step = stack.enter_context(Apart(build_ours, arguments, steps))
         ours: Ours = step.result
         contenders = {_OURS: step.run}
         apart, reasons = {}, {}
         arguments = (*arguments, ours.weights)
-        for name, other in _torch_steps(settings, arguments, reasons, stack):
+        for name, other in _torch_steps(settings, arguments, steps, reasons, stack):
             contenders[name] = other.run
             apart[name] = float(np.abs(other.result - ours.logits).max())
         timings = in_turn(
@@ -101,6 +101,7 @@ def _against_torch(
 def _torch_steps(
     settings: BenchmarkSettings,
     arguments: tuple,
+    steps: int,
     reasons: dict[str, str],
     stack: contextlib.ExitStack,
 ) -> Iterator[tuple[str, Apart]]:
@@ -114,13 +115,13 @@ def _torch_steps(
         reasons |= dict.fromkeys((_EAGER, _COMPILED), why)
         return
     device = "cuda" if settings.on_gpu else "cpu"
-    eager = Apart(build_torch, (*arguments, False, device))
+    eager = Apart(build_torch, (*arguments, False, device), steps)
     yield _EAGER, stack.enter_context(eager)
     if settings.quick:
         reasons[_COMPILED] = "left out by --quick: compiling takes minutes"
         return
     try:
-        compiled = Apart(build_torch, (*arguments, True, device))
+        compiled = Apart(build_torch, (*arguments, True, device), steps)
     except RuntimeError as error:
         first_line = str(error).strip().split("\n", maxsplit=1)[0]
         reasons[_COMPILED] = f"does not work here: {first_line}"
@@ -129,15 +130,14 @@ def _torch_steps(
 
 
 def build_ours(
-    run: RunSettings, waveforms: np.ndarray, families: np.ndarray, steps: int
+    run: RunSettings, waveforms: np.ndarray, families: np.ndarray
 ) -> tuple[Ours, Callable[[], None]]:
-    """Our steps on one batch, for a process of its own.
+    """Our step on one batch, for a process of its own.
 
     Args:
       run: settings of the training.
       waveforms: int16 [batch, 64000].
       families: int32 [batch].
-      steps: of a run.
     """
     command.keep_heap_small()  # As `train` does.
     stepper = Stepper(run, len(FAMILIES), same_batch(waveforms, families))
@@ -149,14 +149,13 @@ def build_ours(
         parameters=model.count_params(),
         flops=arithmetic.training_flops(model),
     )
-    return known, _repeated(lambda: stepper.run(batch), steps)
+    return known, lambda: stepper.run(batch)
 
 
 def build_torch(
     run: RunSettings,
     waveforms: np.ndarray,
     families: np.ndarray,
-    steps: int,
     weights: list[np.ndarray],
     compiled: bool,
     device: str,
@@ -171,15 +170,7 @@ def build_torch(
     step.network.take_weights(weights)
     logits = step.logits()
     step.run()  # The compiler does its work in the first, and may fail.
-    return logits, _repeated(step.run, steps)
-
-
-def _repeated(step: Callable[[], None], times: int) -> Callable[[], None]:
-    def repeated() -> None:
-        for _ in range(times):
-            step()
-
-    return repeated
+    return logits, step.run
 
 
 def weights_of(model: keras.Model) -> list[np.ndarray]:
