@@ -41,6 +41,61 @@ class Draw:
     pipeline: tuple[int, int] = (0, 1)
 
 
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """Notes that are drawn by passes of their own.
+
+    Attributes:
+      share: of what comes out, beside the other sides.
+      acceptance: probability with which a pass over this side takes each note, float
+        [notes]; 0 for the notes of other sides and of other parts.
+    """
+
+    share: float
+    acceptance: np.ndarray
+
+    @property
+    def reads_per_note(self) -> float:
+        """Expected records read for each one that comes out of this side."""
+        return np.count_nonzero(self.acceptance) / float(self.acceptance.sum())
+
+
+def drawn_from_sides(
+    records: Records, sides: Sequence[Side], draw: Draw
+) -> tf.data.Dataset:
+    """Notes drawn by rejection from sides whose sizes may differ much.
+
+    Each side has its own endless passes; which side the next note comes from is drawn
+    from the shares, so the notes of a small one are not searched for among those of a
+    large one.
+
+    Args:
+      records: the data set.
+      sides: disjoint, and in different files; a single one is `drawn_records`.
+      draw: order and length; `shuffle_buffer` is divided among the sides.
+
+    Returns:
+      Pairs (serialized record, row of the note index): string and int64 scalars.
+
+    Raises:
+      UserError: a side has fewer files than there are pipelines.
+    """
+    if len(sides) == 1:
+        return drawn_records(records, sides[0].acceptance, draw)
+    record_files = RecordFiles.of_records(records)
+    streams = [
+        _PassStream(
+            record_files,
+            _own_files(record_files.useful(side.acceptance > 0), draw.pipeline),
+            side.acceptance,
+            draw.seed + number + 1,
+            max(1, draw.shuffle_buffer // len(sides)),
+        )
+        for number, side in enumerate(sides)
+    ]
+    return _chosen(streams, np.array([side.share for side in sides]), draw)
+
+
 def drawn_records(
     records: Records, acceptance: np.ndarray, draw: Draw
 ) -> tf.data.Dataset:
@@ -97,20 +152,7 @@ def drawn_from_families(
         streams.append(
             _PassStream(record_files, numbers, selected.astype(float), seed, buffer)
         )
-    log_target = tf.math.log(tf.constant(target[families], tf.float32))[tf.newaxis]
-
-    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        def choices(block: tf.Tensor) -> tf.data.Dataset:
-            seed = tf.stack([np.int64(draw.seed + draw.pipeline[0]), epoch])
-            seed = tf.random.experimental.stateless_fold_in(seed, block)
-            chosen = tf.random.stateless_categorical(log_target, 1024, seed)
-            return tf.data.Dataset.from_tensor_slices(chosen[0])
-
-        order = tf.data.Dataset.counter().flat_map(choices)
-        passes = [stream.passes(epoch) for stream in streams]
-        return tf.data.Dataset.choose_from_datasets(passes, order)
-
-    return _in_epochs(of_epoch, draw)
+    return _chosen(streams, target[families], draw)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +261,26 @@ class _PassStream:
             seed=tf.cast(fold_in(seed, 2)[0], tf.int64),
             reshuffle_each_iteration=False,
         )
+
+
+def _chosen(
+    streams: Sequence[_PassStream], shares: np.ndarray, draw: Draw
+) -> tf.data.Dataset:
+    """Notes of the streams, each next one's stream drawn from the shares."""
+    log_shares = tf.math.log(tf.constant(shares, tf.float32))[tf.newaxis]
+
+    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        def choices(block: tf.Tensor) -> tf.data.Dataset:
+            seed = tf.stack([np.int64(draw.seed + draw.pipeline[0]), epoch])
+            seed = tf.random.experimental.stateless_fold_in(seed, block)
+            chosen = tf.random.stateless_categorical(log_shares, 1024, seed)
+            return tf.data.Dataset.from_tensor_slices(chosen[0])
+
+        order = tf.data.Dataset.counter().flat_map(choices)
+        passes = [stream.passes(epoch) for stream in streams]
+        return tf.data.Dataset.choose_from_datasets(passes, order)
+
+    return _in_epochs(of_epoch, draw)
 
 
 def _in_epochs(

@@ -66,27 +66,6 @@ def extend(partition: Partition, extras: Sequence[NoteIndex]) -> Partition:
     )
 
 
-def share_out(
-    acceptance: np.ndarray, is_extra: np.ndarray, extra_share: float
-) -> np.ndarray:
-    """Acceptance rates that draw this share of the notes from the extra sets.
-
-    Args:
-      acceptance: probability with which a pass takes each note if its set were
-        alone, float [notes].
-      is_extra: which notes belong to the extra sets, bool [notes].
-      extra_share: share of the drawn notes that are to be extra ones, 0 to 1.
-
-    Returns:
-      The rates scaled by one factor for each side, the larger factor 1.
-    """
-    expected = np.array([acceptance[~is_extra].sum(), acceptance[is_extra].sum()])
-    if not expected.all():
-        return acceptance
-    factors = np.array([1.0 - extra_share, extra_share]) / expected
-    return acceptance * (factors / factors.max())[is_extra.astype(int)]
-
-
 def _join_indexes(indexes: Sequence[NoteIndex], offsets: np.ndarray) -> NoteIndex:
     main = indexes[0]
     sources = tuple(dict.fromkeys(name for i in indexes for name in i.sources))

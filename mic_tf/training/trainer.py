@@ -214,7 +214,7 @@ class _Run:
             return draws.drawn_from_families(
                 data.shards, selected, data.balance.target, draw
             )
-        return draws.drawn_records(data.records, data.acceptance, draw)
+        return draws.drawn_from_sides(data.records, data.sides, draw)
 
     def _validation_batches(self) -> Any:
         """Validation batches and their number; none where there is nothing to see."""

@@ -13,6 +13,7 @@ from mic_tf.errors import UserError
 from mic_tf.pipeline import balance as balancing
 from mic_tf.pipeline import batches, family_shards, joining, splits
 from mic_tf.pipeline.batches import Records
+from mic_tf.pipeline.draws import Side
 from mic_tf.pipeline.family_shards import FamilyShards
 from mic_tf.settings import DataSettings, RunSettings
 
@@ -26,8 +27,8 @@ class TrainingData:
       records: the same, the extra ones behind it.
       partition: its division; notes of extra sets are all in train.
       balance: acceptance rates and weights of the data set's own families.
-      acceptance: probability with which a pass takes each note, float64 [notes]; 0
-        outside train.
+      sides: how the notes of train are drawn: those of the main set, those of the
+        extra ones.
       shards: record files by family, for `--balance=streams`.
       description: what `config.json` and the exported contract say of the data.
     """
@@ -36,7 +37,7 @@ class TrainingData:
     records: Records
     partition: splits.Partition
     balance: balancing.Balance
-    acceptance: np.ndarray
+    sides: tuple[Side, ...]
     shards: FamilyShards | None
     description: dict[str, Any]
 
@@ -81,7 +82,7 @@ def describe_data(
     records = joining.join(main, extras)
     partition = joining.extend(divided, [extra.index for extra in extras])
     train_part = partition.part("train")
-    acceptance = _acceptance(settings, records, train_part, len(main.index))
+    sides = _sides(settings, records, train_part, len(main.index))
     counts = records.index.counts(train_part)
     streams = method == "streams"
     shards = family_shards.load(builder, records.index) if streams else None
@@ -95,7 +96,7 @@ def describe_data(
         splits.words(divided, main.index),
         train_part.sum(),
         method,
-        1.0 if streams else train_part.sum() / acceptance.sum(),
+        1.0 if streams else sum(side.share * side.reads_per_note for side in sides),
     )
     data_settings = dataclasses.asdict(settings.data)
     del data_settings["data_dir"]
@@ -108,9 +109,7 @@ def describe_data(
         "notes": {name: int(part.sum()) for name, part in partition.parts.items()},
         "train_notes_per_family": dict(zip(names, counts.tolist(), strict=True)),
     }
-    return TrainingData(
-        main, records, partition, balance, acceptance, shards, description
-    )
+    return TrainingData(main, records, partition, balance, sides, shards, description)
 
 
 def _balance(
@@ -123,21 +122,23 @@ def _balance(
     return balancing.balance(counts, data.balance, data.balance_alpha, weights)
 
 
-def _acceptance(
+def _sides(
     settings: RunSettings, records: Records, train_part: np.ndarray, main_notes: int
-) -> np.ndarray:
-    """Each side balanced for itself, then both in the shares that are wanted."""
+) -> tuple[Side, ...]:
+    """Main and extra notes of train, each balanced for itself; none without a share."""
     is_extra = np.arange(len(records.index)) >= main_notes
-    acceptance = np.zeros(len(records.index))
-    for side in (~is_extra, is_extra):
-        notes = train_part & side
-        if notes.any():
-            balance = _balance(settings, records, notes)
-            acceptance[notes] = balance.acceptance[records.index.family[notes]]
-    if is_extra.any():
-        share = settings.data.extra_share
-        acceptance = joining.share_out(acceptance, is_extra, share)
-    return acceptance
+    share = settings.data.extra_share
+    parts = [(1.0 - share, train_part & ~is_extra), (share, train_part & is_extra)]
+    if all(notes.any() for _, notes in parts):
+        parts = [(share, notes) for share, notes in parts if share > 0.0]
+    else:
+        parts = [(1.0, notes) for _, notes in parts if notes.any()]
+    sides = []
+    for share, notes in parts:
+        balance = _balance(settings, records, notes)
+        acceptance = notes * balance.acceptance[records.index.family]
+        sides.append(Side(share, acceptance))
+    return tuple(sides)
 
 
 def divide(settings: RunSettings, records: Records) -> splits.Partition:

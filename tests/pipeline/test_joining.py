@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from mic_tf.errors import UserError
-from mic_tf.pipeline import batches, draws, joining
-from mic_tf.pipeline.draws import Draw
+from mic_tf.pipeline import batches, joining
 from mic_tf.pipeline.splits import Partition
 from tests.conftest import make_note, write_dataset
 
@@ -55,17 +54,6 @@ def test_extra_notes_are_only_ever_trained_on(main, extra):
     assert extended["train"][len(main.index) :].all()
     assert not extended["v"][len(main.index) :].any()
     assert (extended["v"][: len(main.index)] == parts["v"]).all()
-
-
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
-def test_drawn_notes_come_from_the_extra_set_in_the_wanted_share(main, extra, share):
-    records = joining.join(main, [extra])
-    is_extra = np.arange(len(records.index)) >= len(main.index)
-    acceptance = joining.share_out(np.ones(len(records.index)), is_extra, share)
-    drawn = draws.drawn_records(records, acceptance, Draw(2000, seed=1))
-    rows = [row for _, row in drawn.take(1000).as_numpy_iterator()]
-    assert is_extra[rows].mean() == pytest.approx(share, abs=0.05)
-    assert acceptance.max() == 1.0
 
 
 def test_sets_of_other_families_are_refused(main, extra):

@@ -1,0 +1,98 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mic_tf.pipeline import draws
+from mic_tf.pipeline.draws import Draw
+from mic_tf.settings import DataSettings, RunSettings
+from mic_tf.training import training_data
+from tests.conftest import make_note, write_dataset
+
+MAIN_NOTES = {"bass": 4, "reed": 8}
+EXTRA_NOTES = {"bass": 60, "vocal": 30}
+
+
+@pytest.fixture(scope="module")
+def builders(tmp_path_factory):
+    def write(name, counts, instrument):
+        notes = [
+            make_note(family, instrument + i % 3, 30 + i)
+            for family, count in counts.items()
+            for i in range(count)
+        ]
+        folder = tmp_path_factory.mktemp(name)
+        return write_dataset(folder, {"train": notes}, name=name, shards=2)
+
+    main = write("nsynth_jsonwav", MAIN_NOTES, 0)
+    return main, write("soundfont_notes", EXTRA_NOTES, 50)
+
+
+def described(builders, **settings):
+    settings = {"protocol": "official", "extra_share": 0.25, **settings}
+    run = RunSettings(data=dataclasses.replace(DataSettings(), **settings))
+    run = dataclasses.replace(run, train=dataclasses.replace(run.train, select="last"))
+    main, *extra = builders
+    return training_data.describe_data(run, main, extra)
+
+
+def rows_of(data, count, **changes):
+    draw = Draw(**{"notes_per_epoch": 10_000, "seed": 1, **changes})
+    drawn = draws.drawn_from_sides(data.records, data.sides, draw).take(count)
+    return [int(row) for _, row in drawn.as_numpy_iterator()]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.8, 1.0])
+def test_drawn_notes_come_from_the_extra_set_in_the_wanted_share(builders, share):
+    data = described(builders, extra_share=share)
+    rows = np.array(rows_of(data, 1200))
+    is_extra = rows >= len(data.main.index)
+    error = 3 * np.sqrt(share * (1 - share) / 1200)
+    assert abs(is_extra.mean() - share) <= error
+
+
+def test_each_side_has_its_own_families_balanced(builders):
+    data = described(builders, extra_share=0.5)
+    index = data.records.index
+    rows = np.array(rows_of(data, 1200))
+    is_extra = rows >= len(data.main.index)
+    for side, families in ((~is_extra, MAIN_NOTES), (is_extra, EXTRA_NOTES)):
+        counts = np.bincount(index.family[rows[side]], minlength=11)
+        assert (counts > 0).sum() == len(families)
+        for family in families:
+            share = counts[index.families.index(family)] / counts.sum()
+            assert share == pytest.approx(0.5, abs=3 * np.sqrt(0.25 / counts.sum()))
+
+
+def test_a_small_set_is_not_searched_for_among_the_notes_of_a_large_one(builders):
+    data = described(builders, balance="none")
+    assert [side.reads_per_note for side in data.sides] == [1.0, 1.0]
+    mains = [row for row in rows_of(data, 200) if row < len(data.main.index)]
+    notes = sum(MAIN_NOTES.values())
+    assert sorted(mains[:notes]) == list(range(notes))
+
+
+def test_order_is_a_function_of_seed_and_place(builders):
+    data = described(builders)
+    whole = rows_of(data, 120)
+    assert rows_of(data, 120) == whole
+    assert rows_of(data, 120, seed=2) != whole
+    assert rows_of(data, 60, skip=40) == whole[40:100]
+
+
+def test_two_pipelines_draw_different_notes_in_the_same_shares(builders):
+    data = described(builders)
+    drawn = [rows_of(data, 1000, pipeline=(number, 2)) for number in (0, 1)]
+    assert set(drawn[0]).isdisjoint(drawn[1])
+    assert {*drawn[0], *drawn[1]} == set(range(len(data.records.index)))
+    for rows in drawn:
+        extra = np.mean(np.array(rows) >= len(data.main.index))
+        assert extra == pytest.approx(0.25, abs=3 * np.sqrt(0.25 * 0.75 / 1000))
+
+
+def test_without_extra_sets_the_order_is_that_of_the_only_side(builders):
+    data = described(builders[:1])
+    (side,) = data.sides
+    draw = Draw(notes_per_epoch=10_000, seed=1)
+    alone = draws.drawn_records(data.records, side.acceptance, draw).take(50)
+    assert rows_of(data, 50) == [int(row) for _, row in alone.as_numpy_iterator()]
