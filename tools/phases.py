@@ -190,7 +190,7 @@ def write_results(path: pathlib.Path, results: dict[str, dict[str, float]]) -> N
     from mic_tf import files
 
     rounded = {
-        name: {key: round(value, 4) for key, value in results[name].items()}
+        name: {key: round(value, 6) for key, value in results[name].items()}
         for name in sorted(results)
     }
     files.make_folder(str(path.parent))
