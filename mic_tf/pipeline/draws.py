@@ -83,13 +83,10 @@ def drawn_from_sides(
     if len(sides) == 1:
         return drawn_records(records, sides[0].acceptance, draw)
     record_files = RecordFiles.of_records(records)
+    buffer = max(1, draw.shuffle_buffer // len(sides))
     streams = [
-        _PassStream(
-            record_files,
-            _own_files(record_files.useful(side.acceptance > 0), draw.pipeline),
-            side.acceptance,
-            draw.seed + number + 1,
-            max(1, draw.shuffle_buffer // len(sides)),
+        _taking(
+            record_files, side.acceptance, draw.pipeline, draw.seed + number + 1, buffer
         )
         for number, side in enumerate(sides)
     ]
@@ -117,9 +114,8 @@ def drawn_records(
       UserError: fewer files than pipelines.
     """
     record_files = RecordFiles.of_records(records)
-    numbers = _own_files(record_files.useful(acceptance > 0), draw.pipeline)
-    stream = _PassStream(
-        record_files, numbers, acceptance, draw.seed, draw.shuffle_buffer
+    stream = _taking(
+        record_files, acceptance, draw.pipeline, draw.seed, draw.shuffle_buffer
     )
     return _in_epochs(stream.passes, draw)
 
@@ -261,6 +257,18 @@ class _PassStream:
             seed=tf.cast(fold_in(seed, 2)[0], tf.int64),
             reshuffle_each_iteration=False,
         )
+
+
+def _taking(
+    record_files: RecordFiles,
+    acceptance: np.ndarray,
+    pipeline: tuple[int, int],
+    seed: int,
+    shuffle_buffer: int,
+) -> _PassStream:
+    """Passes of one input pipeline over the files that have an acceptable note."""
+    numbers = _own_files(record_files.useful(acceptance > 0), pipeline)
+    return _PassStream(record_files, numbers, acceptance, seed, shuffle_buffer)
 
 
 def _chosen(

@@ -42,13 +42,14 @@ def rows_of(data, count, **changes):
     return [int(row) for _, row in drawn.as_numpy_iterator()]
 
 
-@pytest.mark.parametrize("share", [0.0, 0.2, 0.8, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.8, 1.0])
 def test_drawn_notes_come_from_the_extra_set_in_the_wanted_share(builders, share):
     data = described(builders, extra_share=share)
     rows = np.array(rows_of(data, 1200))
     is_extra = rows >= len(data.main.index)
     error = 3 * np.sqrt(share * (1 - share) / 1200)
     assert abs(is_extra.mean() - share) <= error
+    assert [side.acceptance.max() for side in data.sides] == [1.0] * len(data.sides)
 
 
 def test_each_side_has_its_own_families_balanced(builders):
