@@ -8,6 +8,7 @@ then renamed: a reader never sees half a file.
 import contextlib
 import json
 import os
+import stat
 import uuid
 from typing import Any
 
@@ -94,20 +95,40 @@ def read_json(path: str) -> Any:
 
 
 def write_bytes(path: str, content: bytes) -> None:
-    """Writes a file whole or not at all.
+    """Writes a file whole or not at all; into a device or a pipe straight.
 
     Raises:
       UserError: the disk is full, the folder is read-only, and so on.
     """
-    temporary = temporary_name(path)
+    target = path if is_stream(path) else link_target(path)
+    temporary = target if is_stream(path) else temporary_name(target)
     try:
-        make_folder(os.path.dirname(path) or ".")
+        make_folder(os.path.dirname(target) or ".")
         with tf.io.gfile.GFile(temporary, "wb") as file:
             file.write(content)
-        tf.io.gfile.rename(temporary, path, overwrite=True)
+        if temporary != target:
+            tf.io.gfile.rename(temporary, target, overwrite=True)
     except (tf.errors.OpError, OSError) as error:
-        remove(temporary)
+        if temporary != target:
+            remove(temporary)
         raise UserError(f"{path}: cannot be written: {reason(error)}") from error
+
+
+def is_stream(path: str) -> bool:
+    """Whether a path is a device, a pipe or a socket, as `/dev/stdout` may be.
+
+    Such a one is written into: renaming a file over it would take it away.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def link_target(path: str) -> str:
+    """Where a symbolic link leads, so that writing keeps the link; else the path."""
+    return os.path.realpath(path) if os.path.islink(path) else path
 
 
 def temporary_name(path: str) -> str:

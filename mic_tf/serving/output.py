@@ -20,7 +20,8 @@ def lines_to(path: str) -> Iterator[Write]:
     """Gives a function that writes whole lines to a file or to the screen.
 
     A file is written as `PATH.partial` and renamed to PATH at the end, also when the
-    user interrupts. After a crash `PATH.partial` has what was written until then.
+    user interrupts. After a crash `PATH.partial` has what was written until then. A
+    device or a pipe is written into as it is.
 
     Args:
       path: of any file system of `tf.io.gfile`; empty: standard output.
@@ -38,15 +39,18 @@ def lines_to(path: str) -> Iterator[Write]:
 
 def written(path: str) -> str:
     """What a run left: `PATH.partial` if there is one, else PATH, else nothing."""
-    for candidate in (path + PARTIAL, path):
-        if files.exists(candidate):
+    target = files.link_target(path)
+    for candidate in (target + PARTIAL, target):
+        if files.exists(candidate) and not files.is_stream(candidate):
             return files.read_bytes(candidate).decode("utf-8", "surrogateescape")
     return ""
 
 
 @contextlib.contextmanager
 def _file(path: str) -> Iterator[Write]:
-    partial = path + PARTIAL
+    straight = files.is_stream(path)
+    target = files.link_target(path)
+    partial = path if straight else target + PARTIAL
     with _faults_of(path):
         if os.path.dirname(path):
             files.make_folder(os.path.dirname(path))
@@ -61,7 +65,8 @@ def _file(path: str) -> Iterator[Write]:
     def finish() -> None:
         with _faults_of(path):
             file.close()
-            tf.io.gfile.rename(partial, path, overwrite=True)
+            if not straight:
+                tf.io.gfile.rename(partial, target, overwrite=True)
 
     try:
         yield write

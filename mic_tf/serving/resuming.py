@@ -30,8 +30,9 @@ def origin(fingerprint: str, doubt: Doubt) -> Origin:
 
 
 def note(out: str, made_by: Origin) -> None:
-    """Writes beside a result what it is made by."""
-    files.write_json(out + SUFFIX, made_by)
+    """Writes beside a result what it is made by; beside a pipe or a device nothing."""
+    if not files.is_stream(out):
+        files.write_json(out + SUFFIX, made_by)
 
 
 def earlier(out: str, made_by: Origin) -> str:

@@ -1,0 +1,87 @@
+import os
+import stat
+import threading
+
+import pytest
+
+from mic_tf import files
+from mic_tf.serving import output, resuming
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    """A named pipe, and what came out of it."""
+    path = str(tmp_path / "pipe")
+    os.mkfifo(path)
+    came = []
+
+    def read():
+        with open(path, "rb") as file:
+            came.append(file.read())
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+
+    def content():
+        reader.join(timeout=20)
+        return came[0]
+
+    return path, content
+
+
+@pytest.fixture
+def link(tmp_path):
+    """A symbolic link to a file in another folder."""
+    (tmp_path / "far").mkdir()
+    target, path = tmp_path / "far" / "file", tmp_path / "link"
+    target.write_text("before")
+    path.symlink_to(target)
+    return path, target
+
+
+def write_whole(path):
+    files.write_text(path, "one\ntwo\n")
+
+
+def write_lines(path):
+    with output.lines_to(path) as write:
+        write("one\n")
+        write("two\n")
+
+
+@pytest.mark.parametrize("write", [write_whole, write_lines])
+def test_a_pipe_is_written_into_and_stays_one(pipe, tmp_path, write):
+    path, content = pipe
+    assert files.is_stream(path)
+    write(path)
+    assert content() == b"one\ntwo\n"
+    assert stat.S_ISFIFO(os.stat(path).st_mode)
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+@pytest.mark.parametrize("write", [write_whole, write_lines])
+def test_a_link_keeps_pointing_at_what_was_written(link, tmp_path, write):
+    path, target = link
+    write(str(path))
+    assert path.is_symlink()
+    assert target.read_text() == "one\ntwo\n"
+    assert os.listdir(tmp_path / "far") == ["file"]
+
+
+def test_what_a_pipe_holds_is_no_earlier_result(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert output.written(str(tmp_path / "pipe")) == ""
+    resuming.note(str(tmp_path / "pipe"), {"model": "m"})
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_what_a_crash_left_is_found_through_a_link(link):
+    path, target = link
+    (target.parent / f"file{output.PARTIAL}").write_text("half")
+    assert output.written(str(path)) == "half"
+
+
+@pytest.mark.parametrize("name", ["", "file", "no such file", "ram://x", "a\0b"])
+def test_files_folders_and_what_is_not_there_are_no_streams(tmp_path, name):
+    (tmp_path / "file").write_text("x")
+    assert not files.is_stream(str(tmp_path / name) if "://" not in name else name)
