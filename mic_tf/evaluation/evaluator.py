@@ -1,9 +1,11 @@
 """Runs a model over one part of a data set and writes what came out."""
 
+import contextlib
 import csv
 import dataclasses
 import io
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,12 @@ from mic_tf.pipeline.batches import Records
 from mic_tf.pipeline.splits import Partition
 from mic_tf.settings import DataSettings
 from mic_tf.training import workfolder
-from mic_tf.training.training_data import divide_again, read_exclusions
+from mic_tf.training.starting import STARTED_FROM
+from mic_tf.training.training_data import (
+    changed_parts,
+    divide_again,
+    read_exclusions,
+)
 
 OTHER_DATA = "other_data"
 TRAINED_ON = "trained_on"
@@ -99,25 +106,86 @@ def partition_for(
     Returns:
       The partition and the protocol in words. For the data set that the model was
       trained on it is the training's own division; for another, its own splits, of
-      which it heard all notes or none.
+      which it heard all notes or none. What the weights heard that it started from
+      was heard too.
+
+    Raises:
+      UserError: the notes are not those that it was trained on, so that they cannot
+        be divided again.
     """
     trained = subject.trained_on
+    before = _heard_before(trained, records, dataset)
     if without_version(dataset) == without_version(trained["dataset"]):
         partition = divide_again(trained, records)
+        changed = changed_parts(trained, partition, records)
+        partition = dataclasses.replace(partition, heard=partition.heard | before)
         words = splits.words(partition, records.index)
+        if changed:
+            _check_own_splits(trained, dataset, changed)
+            words += f"; other notes in {', '.join(changed)} than when it was trained"
     else:
         extras = map(without_version, trained.get("extra_datasets", []))
         all_heard = without_version(dataset) in extras
         partition = dataclasses.replace(
             splits.partition(records.index, DataSettings()),
             protocol=TRAINED_ON if all_heard else OTHER_DATA,
-            heard=records.index.usable & all_heard,
+            heard=before | (records.index.usable & all_heard),
         )
         words = f"{OTHER_DATA_WORDS} ({trained['dataset']})"
         if all_heard:
             words = TRAINED_ON_WORDS
     # What is left out here was heard all the same.
     return splits.untested(partition, records.index, read_exclusions(exclude)), words
+
+
+def words_of_part(
+    words: str, partition: Partition, split: str, records: Records
+) -> str:
+    """The protocol in words, where a part that is measured was itself heard.
+
+    Args:
+      words: as `partition_for` gives them.
+      partition: the division.
+      split: the part.
+      records: the data set.
+    """
+    tested = partition.part(split)
+    heard = int((tested & partition.heard).sum())
+    if heard == tested.sum():
+        return TRAINED_ON_WORDS
+    if heard:
+        return f"{words}; {heard} of these {int(tested.sum())} notes were trained on"
+    return words
+
+
+def _check_own_splits(
+    trained: dict[str, Any], dataset: str, changed: Sequence[str]
+) -> None:
+    """Notes that came or went move others, but not from a data set's own splits."""
+    data = trained["settings"]
+    free = ("max_notes", "exclude")
+    if data.get("protocol", "official") != "official" or any(map(data.get, free)):
+        raise UserError(
+            f"{dataset}: other notes in {', '.join(changed)} than when the model was "
+            "trained, so what it heard is not known; give --data_dir with those (and "
+            "the --exclude file as it was), or train again"
+        )
+
+
+def _heard_before(
+    trained: dict[str, Any], records: Records, dataset: str
+) -> np.ndarray:
+    """Notes that the weights heard from which a run started, bool [notes]."""
+    heard = np.zeros(len(records.index), bool)
+    for earlier in trained.get(STARTED_FROM, []):
+        extras = map(without_version, earlier["extra_datasets"])
+        if without_version(dataset) in extras:
+            heard |= records.index.usable
+        elif without_version(dataset) == without_version(earlier["dataset"]):
+            # What cannot be divided again, `heard.in_training` says.
+            with contextlib.suppress(UserError):
+                heard |= divide_again(earlier, records).heard
+    return heard
 
 
 def folder_name(dataset: str, split: str) -> str:
@@ -148,7 +216,8 @@ def answers(
     """Runs the model over the selected notes, with a progress bar.
 
     Raises:
-      UserError: notes of a family that the model does not know, or faulty records.
+      UserError: notes of a family that the model does not know, faulty records, or
+        answers that are no numbers.
     """
     translation = _translation(subject, records, selected)
     rows, truths, probabilities = [], [], []
@@ -164,9 +233,16 @@ def answers(
             truths.append(translation[family.numpy()[real]])
             probabilities.append(subject.probabilities(waveform).numpy()[real])
             bar.update(int(real.sum()))
-    return Answers(
+    found = Answers(
         np.concatenate(rows), np.concatenate(truths), np.concatenate(probabilities)
     )
+    finite = np.isfinite(found.probabilities).all(axis=1)
+    if not finite.all():
+        raise UserError(
+            f"{subject.name}: answers NaN to {(~finite).sum()} of {total} notes: its "
+            "training diverged; train again with a lower --learning_rate"
+        )
+    return found
 
 
 def figures(
@@ -179,15 +255,26 @@ def figures(
     protocol_words: str,
 ) -> dict[str, Any]:
     """Everything that `metrics.json` says."""
+    fitted = _fitted_on(subject, split, protocol)
     return {
         "dataset": dataset,
         "split": split,
         "protocol": protocol,
         "protocol_words": protocol_words,
+        **({"fitted": fitted} if fitted else {}),
+        **{k: v for k, v in subject.facts.items() if k == "unfinished"},
         "model": subject.name,
         "trained_on": subject.trained_on["dataset"],
         **metrics.summary(found.probabilities, found.truth, subject.labels),
     }
+
+
+def _fitted_on(subject: Subject, split: str, protocol: str) -> list[str]:
+    """What of a model was fitted on the notes that are measured."""
+    if split != "valid" or protocol in (OTHER_DATA, TRAINED_ON):
+        return []
+    chosen = ["epoch"] if subject.trained_on.get("hold_out_valid") else []
+    return ["temperature", *chosen]
 
 
 def write(
@@ -245,7 +332,7 @@ def table(result: dict[str, Any]) -> str:
         f"{result['balanced_accuracy']:.4f}, macro-F1 {result['macro_f1']:.4f} "
         f"({result['protocol']}; {len(result['families_present'])} families)",
         "95 % of the notes still get a family with "
-        f"--min_probability={result['min_probability_keeping_95']:.4f}",
+        f"--min_probability={_rounded_down(result['min_probability_keeping_95'])}",
         *result.get("remarks", []),
         "",
         f"{'family':<16}{'notes':>7}{'precision':>11}{'recall':>9}{'F1':>9}",
@@ -260,6 +347,11 @@ def table(result: dict[str, Any]) -> str:
     if absent:
         lines.append(f"no notes: {', '.join(absent)}")
     return "\n".join(lines)
+
+
+def _rounded_down(threshold: float) -> str:
+    """Four digits that no note falls below whose probability is the threshold."""
+    return f"{math.floor(threshold * 1e4) / 1e4:.4f}"
 
 
 def calibrate(run: workfolder.TrainedRun, records: Records) -> float | None:

@@ -13,6 +13,7 @@ from mic_tf.pipeline import batches
 from mic_tf.pipeline.batches import Records
 from mic_tf.pipeline.splits import Partition
 from mic_tf.training import training_data
+from mic_tf.training.starting import STARTED_FROM
 
 _NSYNTH = ("nsynth", "nsynth_jsonwav")
 
@@ -54,6 +55,8 @@ def in_training(
     dataset: str,
     partition: Partition,
     data_dirs: Sequence[str],
+    *,
+    earlier: bool = True,
 ) -> Training:
     """Opens every data set that a model was trained on.
 
@@ -63,19 +66,42 @@ def in_training(
       dataset: its full name.
       partition: its division, see `evaluator.partition_for`.
       data_dirs: folders of prepared sets in which to look for the others.
+      earlier: whether to look at what the weights heard that it started from, too.
     """
-    trained = subject.trained_on
     heard, missing = [], {}
     if partition.heard.any():
         heard.append(Heard("", records, partition.heard))
-    for name in (trained["dataset"], *trained.get("extra_datasets", [])):
-        if without_version(name) == without_version(dataset):
-            continue
-        try:
-            heard.append(_opened(name, trained, dataset, data_dirs))
-        except UserError as error:
-            missing[name] = str(error)
-    return Training(tuple(heard), missing)
+    trainings = [subject.trained_on]
+    if earlier:
+        trainings += subject.trained_on.get(STARTED_FROM, [])
+    for trained in trainings:
+        for name in (trained["dataset"], *trained.get("extra_datasets", [])):
+            try:
+                if without_version(name) == without_version(dataset):
+                    _check_known(name, trained, records)
+                else:
+                    heard.append(_opened(name, trained, dataset, data_dirs))
+            except UserError as error:
+                missing[name] = str(error)
+    return Training(_joined(heard), missing)
+
+
+def _joined(heard: Sequence[Heard]) -> tuple[Heard, ...]:
+    """One entry for each data set, whichever trainings it was heard in."""
+    joined: dict[str, Heard] = {}
+    for each in heard:
+        known = joined.get(each.dataset)
+        if known and len(known.notes) == len(each.notes):
+            each = dataclasses.replace(each, notes=known.notes | each.notes)
+        joined[each.dataset] = each
+    return tuple(joined.values())
+
+
+def _check_known(name: str, trained: dict[str, Any], records: Records) -> None:
+    """Checks that the measured set still says what was heard of it."""
+    if name == trained["dataset"]:
+        division = training_data.divide_again(trained, records)
+        _check_same_notes(division, trained, records, "")
 
 
 def _opened(
@@ -95,7 +121,7 @@ def _opened_in(folder: str, name: str, trained: dict[str, Any], measured: str) -
     records = _open(folder, name, trained)
     if name == trained["dataset"]:
         division = training_data.divide_again(trained, records)
-        _check_same_notes(division, trained, folder)
+        _check_same_notes(division, trained, records, folder)
         notes = division.heard
     else:
         notes = records.index.usable
@@ -110,13 +136,14 @@ def _open(folder: str, name: str, trained: dict[str, Any]) -> Records:
 
 
 def _check_same_notes(
-    division: Partition, trained: dict[str, Any], folder: str
+    division: Partition, trained: dict[str, Any], records: Records, folder: str
 ) -> None:
-    """Checks the notes that were not trained on: train counts extra sets' too."""
-    counts = {k: int(v.sum()) for k, v in division.parts.items() if k != "train"}
-    before = {k: v for k, v in trained["notes"].items() if k != "train"}
-    if counts != before:
-        raise UserError(f"in {folder} it has other notes than those trained on")
+    changed = training_data.changed_parts(trained, division, records)
+    if changed:
+        where = f"in {folder} it has" if folder else "it has"
+        raise UserError(
+            f"{where} other notes than those trained on ({', '.join(changed)})"
+        )
 
 
 def _origin(full_name: str) -> str:

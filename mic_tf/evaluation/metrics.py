@@ -6,6 +6,8 @@ import numpy as np
 
 _ECE_BINS = 15
 _SHARE_KEPT = 0.95
+_LOG_TEMPERATURE_SPREAD = 0.5
+"""Of temperatures in general, in natural logarithms."""
 
 
 def confusion_matrix(
@@ -115,7 +117,11 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def best_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
-    """The temperature of least cross-entropy, by golden section in its logarithm.
+    """The temperature that makes the truth likeliest, by golden section in its log.
+
+    Before any note is seen, 1 is likeliest and a factor of 1.65 either way is one
+    standard deviation. Some hundred notes outweigh that; ten that are all right do not
+    make the model sure of everything.
 
     Args:
       logits: float [notes, families].
@@ -128,7 +134,7 @@ def best_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
     golden = (np.sqrt(5.0) - 1) / 2
     while high - low > 1e-4:
         left, right = high - golden * (high - low), low + golden * (high - low)
-        if _loss(logits, truth, left) < _loss(logits, truth, right):
+        if _unlikely(logits, truth, left) < _unlikely(logits, truth, right):
             high = right
         else:
             low = left
@@ -170,11 +176,13 @@ def summary(
     }
 
 
-def _loss(logits: np.ndarray, truth: np.ndarray, log_temperature: float) -> float:
+def _unlikely(logits: np.ndarray, truth: np.ndarray, log_temperature: float) -> float:
+    """The negative logarithm of the temperature's posterior, but for a constant."""
     scaled = logits / np.exp(log_temperature)
     highest = scaled.max(axis=1)
     log_sum = np.log(np.exp(scaled - highest[:, np.newaxis]).sum(axis=1)) + highest
-    return float((log_sum - scaled[np.arange(len(truth)), truth]).mean())
+    loss = (log_sum - scaled[np.arange(len(truth)), truth]).sum()
+    return float(loss + 0.5 * (log_temperature / _LOG_TEMPERATURE_SPREAD) ** 2)
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

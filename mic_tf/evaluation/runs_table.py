@@ -86,6 +86,8 @@ def _row(
     )
     if "train_seconds" in summary:
         training += f", {summary['train_seconds'] / 60:.1f} min"
+    if "unfinished" in result:
+        training += f", not finished ({result['unfinished']})"
     if "excluded" in result:
         training += f", {result['excluded']['notes']} notes left out"
     return (

@@ -35,7 +35,8 @@ def headline(result: dict[str, Any]) -> Markup:
     lines = [element("p", words, class_="protocol")]
     if "leakage" in result:
         lines.append(_leakage(result["leakage"]))
-    lines += [element("p", words) for words in unchecked_words(result)]
+    further = [*unchecked_words(result), *reservations(result)]
+    lines += [element("p", words) for words in further]
     if "excluded" in result:
         lines.append(element("p", excluded_words(result["excluded"])))
     return section(
@@ -53,7 +54,7 @@ def remarks(result: dict[str, Any]) -> list[str]:
         lines = [f"{', '.join(parts)} ({spread['method']})"]
     if "leakage" in result:
         lines.append(leakage.in_words(result["leakage"]))
-    lines += unchecked_words(result)
+    lines += [*unchecked_words(result), *reservations(result)]
     if "excluded" in result:
         lines.append(excluded_words(result["excluded"]))
     if "comparison" in result:
@@ -93,6 +94,24 @@ def unchecked_words(result: dict[str, Any]) -> list[str]:
         f"leakage from {name} was not looked for: {reason}"
         for name, reason in result.get("leakage_unchecked", {}).items()
     ]
+
+
+def reservations(result: dict[str, Any]) -> list[str]:
+    """A line for each reason to take the figures with care that lies in the model."""
+    lines = []
+    if "unfinished" in result:
+        lines.append(f"training is not finished: {result['unfinished']}")
+    fitted = result.get("fitted", [])
+    if fitted:
+        figures = "all figures" if "epoch" in fitted else "the calibration"
+        lines.append(
+            f"{' and '.join(fitted)} of the model were chosen on these very notes: "
+            f"{figures} will be a little worse on others"
+            if len(fitted) > 1
+            else f"the model's {fitted[0]} was fitted on these very notes: {figures} "
+            "will be a little worse on others"
+        )
+    return lines
 
 
 def excluded_words(excluded: dict[str, Any]) -> str:

@@ -18,6 +18,12 @@ PROTOCOL_WORDS = {
     "random": "random split: instruments overlap, expect less on new ones",
 }
 
+_BY_INSTRUMENT = {
+    "official": "the data set's own split",
+    "instrument": "instrument split",
+}
+"""What is said where instruments should not be shared and are."""
+
 _WINDOW = re.compile(r"#\d+(\.\d+)?$")
 """What the id of a window of a longer recording ends with: all go to one part."""
 
@@ -56,19 +62,30 @@ class Partition:
 
 def words(partition: Partition, index: NoteIndex) -> str:
     """The protocol in words, as the notes bear it out."""
-    parts = partition.parts
-    train = parts.get("train")
-    others = [part for name, part in parts.items() if name != "train" and part.any()]
-    if partition.protocol != "official" or train is None or not others:
-        return PROTOCOL_WORDS[partition.protocol]
+    usual = PROTOCOL_WORDS[partition.protocol]
+    parts = partition.parts.items()
+    others = [part for name, part in parts if name != "train" and part.any()]
+    if partition.protocol not in _BY_INSTRUMENT or not others:
+        return usual
     tested = np.unique(index.instrument[np.any(others, axis=0)])
-    shared = np.isin(tested, index.instrument[train]).sum()
+    shared = np.isin(tested, index.instrument[partition.heard]).sum()
     if not shared:
-        return PROTOCOL_WORDS["official"]
+        return usual
     return (
-        f"the data set's own split: {shared} of {len(tested)} instruments outside "
-        "training were heard in training, expect less on new ones"
+        f"{_BY_INSTRUMENT[partition.protocol]}: {shared} of {len(tested)} instruments "
+        "outside training were heard in training, expect less on new ones"
     )
+
+
+def digest(index: NoteIndex, notes: np.ndarray) -> str:
+    """Says which notes these are, whatever order they are stored in.
+
+    Args:
+      index: the notes.
+      notes: some of them, bool [notes].
+    """
+    ids = "\n".join(sorted(index.ids[notes]))
+    return hashlib.blake2b(ids.encode(), digest_size=8).hexdigest()
 
 
 def stable_hash(text: str, salt: int) -> int:

@@ -68,7 +68,9 @@ def familiarity(
         )
     subject = evaluator.subject_of_run(run)
     folder = data_dir or run.settings.data.data_dir
-    training = heard.in_training(subject, records, name, partition, [folder])
+    training = heard.in_training(
+        subject, records, name, partition, [folder], earlier=False
+    )
     for missing, reason in training.missing.items():
         raise UserError(f"{missing}: {reason}")
     share = _MOST_KNOWN // len(training.heard)

@@ -113,7 +113,7 @@ class Saver(keras.callbacks.Callback):
         due = self._every and step // self._every > before // self._every
         stopping = self._vote.decide(self.stop_requested)
         if due or stopping:
-            _check_finite(logs, self.place.epoch)
+            self._check_finite(logs, self.place.epoch)
             self._save()
         if stopping:
             self._stop()
@@ -121,7 +121,7 @@ class Saver(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         figures = {name: float(value) for name, value in (logs or {}).items()}
         score = figures.get("val_macro_f1", 0.0)
-        _check_finite(logs, epoch)
+        self._check_finite(logs, epoch)
         if score > self._record["score"]:
             self._record = {"epoch": epoch + 1, "score": score}
         better = self.best is None or score > self.best["score"]
@@ -145,6 +145,22 @@ class Saver(keras.callbacks.Callback):
         if self._vote.decide(self.stop_requested, now=True):
             self._stop()
 
+    def _check_finite(self, logs: dict | None, epoch: int) -> None:
+        """Refuses to save figures or weights that are not finite."""
+        figures = {name: float(value) for name, value in (logs or {}).items()}
+        wrong = [f"{name} is {v}" for name, v in figures.items() if not np.isfinite(v)]
+        wrong += [
+            f"weights of {weight.name.split(':')[0]} are not finite"
+            for weight in self._trainee.classifier.weights
+            if not np.isfinite(weight.numpy()).all()
+        ]
+        if wrong:
+            raise UserError(
+                f"{wrong[0]} in epoch {epoch + 1}: the training diverged; the last "
+                "whole checkpoint stands; try a lower --learning_rate in another "
+                "--workdir"
+            )
+
     def _stop(self) -> NoReturn:
         self._vote.wait_for_all()
         logging.info("stopped; the state is saved, start again to go on")
@@ -165,16 +181,6 @@ class Saver(keras.callbacks.Callback):
             facts,
             keep=_KEPT_CHECKPOINTS,
             is_chief=self._is_chief,
-        )
-
-
-def _check_finite(logs: dict | None, epoch: int) -> None:
-    """Refuses to save what a loss that is not finite has led to."""
-    loss = float((logs or {}).get("loss", 0.0))
-    if not np.isfinite(loss):
-        raise UserError(
-            f"the loss is {loss} in epoch {epoch + 1}; the last whole checkpoint "
-            "stands; try a lower --learning_rate in another --workdir"
         )
 
 

@@ -15,7 +15,7 @@ from mic_tf import settings as run_settings
 from mic_tf.errors import UserError
 from mic_tf.model import networks
 from mic_tf.settings import RunSettings
-from mic_tf.training import lock, snapshots, workfolder
+from mic_tf.training import lock, snapshots, starting, workfolder
 from mic_tf.training.workfolder import TrainedRun
 
 _ROLES = ("members", "averaged")
@@ -102,6 +102,12 @@ def _opened(
     if workfolder.read_config(target) is not None:
         raise UserError(f"--workdir={target}: has a run already; give another folder")
     runs = [workfolder.load_run(workdir) for workdir in workdirs]
+    for run in runs:
+        if "unfinished" in run.summary:
+            raise UserError(
+                f"{run.workdir}: its training is not finished "
+                f"({run.summary['unfinished']}); finish it first"
+            )
     for other in runs[1:]:
         _check_fit(runs[0], other)
     return runs
@@ -152,6 +158,11 @@ def _check_fit(first: TrainedRun, other: TrainedRun) -> None:
             f"{other.workdir}: heard data sets that {first.workdir} did not; name it "
             "first"
         )
+    if heard.max_notes and not 0 < its.max_notes <= heard.max_notes:
+        raise UserError(
+            f"{other.workdir}: heard notes that {first.workdir} did not "
+            f"(--max_notes={its.max_notes}; {heard.max_notes}); name it first"
+        )
     divided = ("dataset", "protocol", "pool", "folds", "fold", "split_seed", "exclude")
     for name in divided:
         if getattr(heard, name) != getattr(its, name):
@@ -159,12 +170,24 @@ def _check_fit(first: TrainedRun, other: TrainedRun) -> None:
                 f"{other.workdir}: divides its notes differently (--{name}="
                 f"{getattr(its, name)}; {getattr(heard, name)} expected)"
             )
+    _check_same_tests(first, other)
     # NSynth's own splits keep their validation notes whatever --select says.
     if heard.protocol != "official" and _holds_out(first) != _holds_out(other):
         raise UserError(
             f"{other.workdir}: one run trained on its validation notes and the other "
             "did not; the same --select expected"
         )
+
+
+def _check_same_tests(first: TrainedRun, other: TrainedRun) -> None:
+    """Checks that a data set was not prepared anew between two runs."""
+    mine, its = (run.summary["data"].get("note_digests") for run in (first, other))
+    for name in set(mine or ()) & set(its or ()) - {"train"}:
+        if mine[name] != its[name]:
+            raise UserError(
+                f"{other.workdir}: other notes in {name} than in {first.workdir}; runs "
+                "on the same data expected"
+            )
 
 
 def _check_common_start(runs: Sequence[TrainedRun]) -> None:
@@ -228,5 +251,11 @@ def _write(
     folder = files.join(target, workfolder.BEST)
     snapshots.save(tf.train.Checkpoint(model=model), folder, 1, facts, keep=1)
     files.write_json(files.join(target, workfolder.SUMMARY), summary)
-    data = runs[0].summary["data"]
+    data = dict(runs[0].summary["data"])
+    before: list[dict[str, Any]] = []
+    for run in runs:
+        heard = run.summary["data"].get(starting.STARTED_FROM, [])
+        before += [each for each in heard if each not in before]
+    if before:
+        data[starting.STARTED_FROM] = before
     workfolder.write_config(target, settings, runs[0].labels, data)

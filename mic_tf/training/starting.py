@@ -23,6 +23,9 @@ from mic_tf.training import snapshots, workfolder
 from mic_tf.training.snapshots import Snapshot
 
 WEIGHTS = "weights"
+STARTED_FROM = "started_from"
+"""What a run's description calls the data of earlier runs that its weights heard."""
+
 HEAD = "logits"
 """How the names of layers end whose outputs are families."""
 
@@ -40,12 +43,20 @@ class Origin:
       settings: of the run that trained them.
       labels: names of its families, in the order of the logits.
       snapshot: the weights.
+      data: what that run says of its data, see `TrainingData.description`.
     """
 
     source: str
     settings: RunSettings
     labels: tuple[str, ...]
     snapshot: Snapshot
+    data: dict[str, Any]
+
+    @property
+    def trainings(self) -> list[dict[str, Any]]:
+        """What the weights have heard: their own run's data and those before it."""
+        own = {k: v for k, v in self.data.items() if k != STARTED_FROM}
+        return [own, *self.data.get(STARTED_FROM, [])]
 
 
 def write(run: workfolder.TrainedRun, folder: str) -> int:
@@ -110,7 +121,8 @@ def find(source: str) -> Origin:
     if snapshot is None:
         raise UserError(f"--init_from={source}: no weights in it yet")
     settings = workfolder.load_settings(folder)
-    return Origin(source, settings, tuple(config["labels"]), snapshot)
+    labels = tuple(config["labels"])
+    return Origin(source, settings, labels, snapshot, config["data"])
 
 
 def take_over(

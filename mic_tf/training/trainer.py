@@ -96,6 +96,7 @@ def _train(
         if settings.train.init_from and not restored:
             origin = starting.find(settings.train.init_from)
             starting.start(trainee.classifier, settings, labels, origin)
+            data.description[starting.STARTED_FROM] = origin.trainings
         if restored:
             logging.info(
                 "%s: going on after epoch %d, step %d of %d",

@@ -107,6 +107,7 @@ def describe_data(
         "settings": data_settings,
         "hold_out_valid": _holds_out_valid(settings),
         "notes": {name: int(part.sum()) for name, part in partition.parts.items()},
+        "note_digests": _digests(divided, main),
         "train_notes_per_family": dict(zip(names, counts.tolist(), strict=True)),
     }
     return TrainingData(main, records, partition, balance, sides, shards, description)
@@ -155,6 +156,33 @@ def divide_again(description: dict[str, Any], records: Records) -> splits.Partit
     """
     settings = DataSettings(**description["settings"])
     return _divide(records, settings, description["hold_out_valid"])
+
+
+def changed_parts(
+    description: dict[str, Any], division: splits.Partition, records: Records
+) -> list[str]:
+    """Parts of a run's main data set that have other notes than when it was trained.
+
+    Args:
+      description: what the run says of its data, see `TrainingData`.
+      division: as `divide_again` gives it.
+      records: the data set as it is now.
+    """
+    before = description.get("note_digests")
+    now: dict[str, Any] = _digests(division, records)
+    if before is None:
+        # Only counts are known, those of train together with the extra sets'.
+        before = {k: v for k, v in description["notes"].items() if k != "train"}
+        parts = division.parts.items()
+        now = {name: int(part.sum()) for name, part in parts if name != "train"}
+    return [name for name in {**before, **now} if before.get(name) != now.get(name)]
+
+
+def _digests(division: splits.Partition, records: Records) -> dict[str, str]:
+    return {
+        name: splits.digest(records.index, part)
+        for name, part in division.parts.items()
+    }
 
 
 def _divide(

@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
+from absl import logging
 
 import mic_tf
 from mic_tf import files
@@ -121,6 +122,12 @@ def check_same_data(workdir: str, data: dict[str, Any]) -> None:
                 f"{workdir}: began with other notes ({key}: {before[key]}, now "
                 f"{data[key]}); give those, or another --workdir"
             )
+    digests = data["note_digests"]
+    if before.get("note_digests", digests) != digests:
+        raise UserError(
+            f"{workdir}: began with other notes (as many of each family, but not the "
+            "same); give those, or another --workdir"
+        )
 
 
 def load_settings(workdir: str) -> RunSettings:
@@ -183,13 +190,23 @@ def _summary(
     workdir: str, config: dict[str, Any], best: snapshots.Snapshot
 ) -> dict[str, Any]:
     path = files.join(workdir, SUMMARY)
-    progress = files.read_json(path) if files.exists(path) else {}
+    finished = files.exists(path)
+    progress = files.read_json(path) if finished else _unfinished(workdir, config)
     return {
         "data": config["data"],
         "versions": config["versions"],
         "selected": best.facts,
         **progress,
     }
+
+
+def _unfinished(workdir: str, config: dict[str, Any]) -> dict[str, Any]:
+    """How far a run came that has written no summary, said once more on the screen."""
+    epochs = config["settings"]["train"]["epochs"]
+    newest = snapshots.newest(files.join(workdir, CHECKPOINTS))
+    words = f"{newest.facts['epoch'] if newest else 'some'} of {epochs} epochs"
+    logging.warning("%s: its training is not finished (%s)", workdir, words)
+    return {"unfinished": words}
 
 
 @contextlib.contextmanager
