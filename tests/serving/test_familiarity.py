@@ -15,7 +15,7 @@ from mic_tf.serving.classifier import SILENCE, Classifier
 from mic_tf.serving.doubt import UNSURE, Doubt
 from mic_tf.serving.familiarity import Familiarity
 from mic_tf.settings import DataSettings
-from mic_tf.training import workfolder
+from mic_tf.training import training_data, workfolder
 
 SECOND = 16_000
 
@@ -137,7 +137,7 @@ def test_an_export_knows_its_training_notes(tiny_workdir, small_dataset, tmp_pat
     run = dataclasses.replace(
         run, settings=dataclasses.replace(run.settings, data=data)
     )
-    trained = {**run.summary["data"], "dataset": small_dataset.info.full_name}
+    trained = training_data.describe_data(run.settings, small_dataset).description
     run = dataclasses.replace(run, summary={**run.summary, "data": trained})
     known, threshold = training_notes.familiarity(run, str(folder))
     assert 0 < len(known) <= 1500
