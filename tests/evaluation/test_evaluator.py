@@ -2,12 +2,14 @@ import csv
 import dataclasses
 import io
 import json
+import math
+import shutil
 
 import numpy as np
 import pytest
 
 from mic_tf.errors import UserError
-from mic_tf.evaluation import evaluator
+from mic_tf.evaluation import evaluator, sections
 from mic_tf.pipeline import batches
 from mic_tf.training import trainer, workfolder
 from tests.conftest import make_note, write_dataset
@@ -76,7 +78,60 @@ def test_the_threshold_that_keeps_95_percent_is_stored_and_printed(
     threshold = stored["min_probability_keeping_95"]
     # Of 12 notes none may be lost: 11 are less than 95 %.
     assert threshold == pytest.approx(found.probabilities.max(axis=1).min())
-    assert f"--min_probability={threshold:.4f}" in evaluator.table(result)
+    printed = math.floor(threshold * 1e4) / 1e4
+    assert f"--min_probability={printed:.4f}" in evaluator.table(result)
+
+
+def test_a_printed_threshold_loses_no_note(run, records):
+    _, result = measured(run, records)
+    printed = evaluator.table({**result, "min_probability_keeping_95": 0.70199})
+    assert "--min_probability=0.7019\n" in printed
+
+
+def test_a_model_that_answers_nan_is_not_measured(run, records):
+    subject = evaluator.subject_of_run(run)
+
+    def nan(waveform):
+        return subject.probabilities(waveform) * [np.nan] * 11
+
+    broken = dataclasses.replace(subject, probabilities=nan)
+    with pytest.raises(UserError, match="answers NaN to 7 of 7 notes: its training"):
+        evaluator.answers(broken, records, np.arange(len(records.index)) < 7)
+
+
+def test_what_was_fitted_on_the_measured_notes_is_said(run, records):
+    subject = evaluator.subject_of_run(run)
+    found = evaluator.Answers(np.arange(2), np.array([0, 1]), np.eye(11)[:2])
+
+    def remarks(split, protocol="official"):
+        result = evaluator.figures(
+            found,
+            subject,
+            dataset="nsynth_jsonwav/1.0.0",
+            split=split,
+            protocol=protocol,
+            protocol_words="",
+        )
+        return sections.reservations(result)
+
+    (line,) = remarks("valid")
+    assert line.startswith("temperature and epoch of the model were chosen on these")
+    assert remarks("test") == remarks("valid", "other_data") == []
+    subject.trained_on["hold_out_valid"] = False
+    (line,) = remarks("valid")
+    assert line.startswith("the model's temperature was fitted on these very notes")
+
+
+def test_an_unfinished_run_is_called_so(run, records, tmp_path, caplog):
+    folder = tmp_path / "run"
+    shutil.copytree(run.workdir, folder)
+    (folder / "summary.json").unlink()
+    unfinished = workfolder.load_run(str(folder))
+    assert "its training is not finished (2 of 2 epochs)" in caplog.text
+    _, result = measured(unfinished, records)
+    assert sections.reservations(result) == ["training is not finished: 2 of 2 epochs"]
+    _, result = measured(run, records)
+    assert sections.reservations(result) == []
 
 
 def test_another_data_set_is_called_so(run, tmp_path):

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from mic_tf.errors import UserError
 from mic_tf.evaluation import checks, evaluator, heard, leakage, sections
 from mic_tf.pipeline import batches
+from mic_tf.settings import DataSettings, RunSettings
+from mic_tf.training import training_data
 from tests.conftest import write_dataset
 from tests.evaluation import planted
 from tools.planting import clean_note
@@ -143,3 +146,103 @@ def test_notes_of_the_measured_set_are_compared_before_others(data_dir):
         assert counts.pop("") == train
         assert sum(counts.values()) == most - train
     assert sum(len(rows) for _, rows in chosen) == train + 1
+
+
+def described(builder, **data):
+    """What a run on these notes says of its data."""
+    settings = RunSettings(data=DataSettings(dataset="nsynth_jsonwav", **data))
+    return training_data.describe_data(settings, builder).description
+
+
+def organs(folder, instruments, name="nsynth_jsonwav"):
+    """A set of ten notes of each of these instruments, of which 7 are to train on."""
+    notes = {
+        "train": [
+            clean_note("organ", i, p) for i in instruments for p in range(50, 57)
+        ],
+        "valid": [clean_note("organ", i, 60) for i in instruments],
+        "test": [clean_note("organ", i, p) for i in instruments for p in (70, 71)],
+    }
+    builder = write_dataset(folder, notes, name=name)
+    return builder, batches.open_records(builder)
+
+
+@pytest.fixture(scope="module")
+def ten_organs(tmp_path_factory):
+    return organs(tmp_path_factory.mktemp("ten"), range(10))
+
+
+@pytest.fixture(scope="module")
+def nine_organs(tmp_path_factory):
+    return organs(tmp_path_factory.mktemp("nine"), range(1, 10))
+
+
+def divided(trained_on, records, name=FULL_NAMES["main"]):
+    model = evaluator.Subject("model", (), None, trained_on)
+    return evaluator.partition_for(model, records, name)
+
+
+def test_other_notes_in_a_sets_own_splits_are_said(ten_organs, nine_organs):
+    trained_on = described(ten_organs[0])
+    assert "other notes" not in divided(trained_on, ten_organs[1])[1]
+    _, words = divided(trained_on, nine_organs[1])
+    assert words.endswith("other notes in train, valid, test than when it was trained")
+    del trained_on["note_digests"]
+    assert "other notes in valid, test" in divided(trained_on, nine_organs[1])[1]
+
+
+@pytest.mark.parametrize(
+    "data", [{"protocol": "instrument"}, {"protocol": "random"}, {"max_notes": 40}]
+)
+def test_what_cannot_be_divided_again_is_not_measured(data, ten_organs, nine_organs):
+    trained_on = described(ten_organs[0], **data)
+    divided(trained_on, ten_organs[1])
+    with pytest.raises(UserError, match="so what it heard is not known"):
+        divided(trained_on, nine_organs[1])
+
+
+def test_what_the_weights_heard_before_was_heard(ten_organs):
+    builder, records = ten_organs
+    alone = described(builder, protocol="instrument", fold=0)
+    before = described(builder, protocol="instrument", fold=1)
+    partition, words = divided({**alone, "started_from": [before]}, records)
+    assert not (divided(alone, records)[0].heard & partition.part("test")).any()
+    assert (partition.heard & partition.part("test")).any()
+    assert "were heard in training, expect less on new ones" in words
+    words = evaluator.words_of_part(words, partition, "test", records)
+    assert words == evaluator.TRAINED_ON_WORDS
+
+
+def test_a_part_that_was_trained_on_is_called_so(ten_organs):
+    builder, records = ten_organs
+    trained_on = described(builder)
+    partition, words = divided(trained_on, records)
+    assert evaluator.words_of_part(words, partition, "test", records) == words
+    heard_words = evaluator.words_of_part(words, partition, "train", records)
+    assert heard_words == evaluator.TRAINED_ON_WORDS
+    some = partition.heard.copy()
+    some[np.flatnonzero(partition.part("test"))[:3]] = True
+    some = dataclasses.replace(partition, heard=some)
+    heard_words = evaluator.words_of_part(words, some, "test", records)
+    assert heard_words == f"{words}; 3 of these 20 notes were trained on"
+
+
+def test_of_another_set_the_weights_may_have_heard_all_before(ten_organs, data_dir):
+    own = subject(extra_datasets=[]).trained_on
+    before = subject(extra_datasets=[FULL_NAMES["extra"]]).trained_on
+    records = opened(data_dir, "soundfont_notes")
+    for earlier, all_heard in (([], False), ([before], True)):
+        trained_on = {**own, "started_from": earlier}
+        partition, words = divided(trained_on, records, FULL_NAMES["extra"])
+        assert partition.heard.all() == all_heard
+        words = evaluator.words_of_part(words, partition, "train", records)
+        assert (words == evaluator.TRAINED_ON_WORDS) == all_heard
+
+
+def test_leakage_is_looked_for_in_what_the_weights_heard_before(data_dir, tmp_path):
+    earlier = [subject(dataset="sample_folder/1.0.0").trained_on]
+    model = subject(extra_datasets=[], started_from=earlier)
+    _, _, found = training(model, data_dir, "sample_folder", [str(data_dir)])
+    assert {each.dataset for each in found.heard} >= set(FULL_NAMES.values())
+    _, _, found = training(model, data_dir, "nsynth_jsonwav", [str(tmp_path)])
+    assert set(found.missing) == {"sample_folder/1.0.0", FULL_NAMES["extra"]}

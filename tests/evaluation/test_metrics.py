@@ -50,6 +50,18 @@ def test_temperature_takes_back_what_was_exaggerated():
     assert metrics.best_temperature(logits, truth) == pytest.approx(1.0, rel=0.05)
 
 
+def test_few_notes_hardly_move_the_temperature():
+    right = np.tile([[4.0, 0.0]], (10, 1))
+    few = metrics.best_temperature(right, np.zeros(10, int))
+    assert 0.5 < few < 1
+    many = metrics.best_temperature(np.tile(right, (1000, 1)), np.zeros(10_000, int))
+    assert many < few
+    wrong = metrics.best_temperature(right[:2], np.array([0, 1]))
+    assert 1 < wrong < 2
+    alone = metrics.best_temperature(np.ones((7, 1)), np.zeros(7, int))
+    assert alone == pytest.approx(1.0, abs=1e-3)
+
+
 @pytest.mark.parametrize(("notes", "kept"), [(20, 19), (198, 189), (7, 7), (100, 95)])
 def test_95_percent_of_the_notes_reach_the_threshold(notes, kept):
     best = np.random.default_rng(0).uniform(0.5, 1, notes)

@@ -171,3 +171,26 @@ def test_words_of_the_official_protocol_say_when_instruments_overlap():
     )
     partition = splits.partition(clean, DataSettings())
     assert splits.words(partition, clean) == splits.PROTOCOL_WORDS["official"]
+
+
+def test_words_of_the_instrument_protocol_say_what_was_heard_before():
+    index = synthetic_index()
+    partition = splits.partition(index, DataSettings(protocol="instrument"))
+    assert splits.words(partition, index) == splits.PROTOCOL_WORDS["instrument"]
+    tested = np.unique(index.instrument[partition.part("test")])
+    before = index.instrument == tested[0]
+    heard = dataclasses.replace(partition, heard=partition.heard | before)
+    outside = partition.part("test") | partition.parts["valid"]
+    others = len(np.unique(index.instrument[outside]))
+    assert splits.words(heard, index).startswith(
+        f"instrument split: 1 of {others} instruments outside training were heard"
+    )
+
+
+def test_a_digest_is_of_the_notes_and_not_of_their_order():
+    index = synthetic_index()
+    first = np.arange(len(index)) < 9
+    turned = np.random.default_rng(0).permutation(len(index))
+    again = dataclasses.replace(index, ids=index.ids[turned])
+    assert splits.digest(index, first) == splits.digest(again, first[turned])
+    assert splits.digest(index, first) != splits.digest(index, np.roll(first, 1))

@@ -1,5 +1,7 @@
 import dataclasses
+import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -121,6 +123,10 @@ def test_runs_from_the_same_start_become_one_network_of_their_mean_weights(
         np.testing.assert_allclose(weights, 0.75 * first + 0.25 * second, atol=1e-6)
     assert [part["workdir"] for part in run.summary["averaged"]] == ["clean", "noisy"]
     start = workfolder.load_run(pair[0])
+    assert run.summary["data"]["started_from"] == [start.summary["data"]]
+    assert [t["dataset"] for t in starting.find(target).trainings] == [
+        "nsynth_jsonwav/1.0.0"
+    ] * 2
     assert run.summary["parameters"] == start.summary["parameters"]
     # It stands beside others as any run does, and the summary says what it is.
     both = str(tmp_path / "both")
@@ -193,6 +199,24 @@ def test_runs_that_do_not_fit_together_are_refused(
     other = trained(tmp_path / "other", small_dataset, **change)
     with pytest.raises(UserError, match=said):
         combining.combine([pair[0], other], [0.5, 0.5], str(tmp_path / "both"))
+    assert not (tmp_path / "both").exists()
+
+
+def test_what_was_heard_is_known_of_the_first_run(pair, small_dataset, tmp_path):
+    fewer = trained(tmp_path / "fewer", small_dataset, data={"max_notes": 20})
+    combining.combine([pair[0], fewer], [0.5, 0.5], str(tmp_path / "more_first"))
+    with pytest.raises(UserError, match="heard notes that .*fewer did not"):
+        combining.combine([fewer, pair[0]], [0.5, 0.5], str(tmp_path / "both"))
+    other = tmp_path / "other"
+    shutil.copytree(pair[1], other)
+    config = json.loads((other / "config.json").read_text())
+    config["data"]["note_digests"]["test"] = "0"
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="other: other notes in test than in"):
+        combining.combine([pair[0], str(other)], [0.5, 0.5], str(tmp_path / "both"))
+    (other / "summary.json").unlink()
+    with pytest.raises(UserError, match="its training is not finished"):
+        combining.combine([pair[0], str(other)], [0.5, 0.5], str(tmp_path / "both"))
     assert not (tmp_path / "both").exists()
 
 

@@ -63,7 +63,10 @@ def test_other_classes_start_from_an_export_with_a_new_head(
 ):
     before = layers_of(tiny_workdir)
     after = fine_tuned(export, own_classes, tmp_path, learning_rate=0.0)
-    assert workfolder.load_run(str(tmp_path)).labels == CLASSES
+    run = workfolder.load_run(str(tmp_path))
+    assert run.labels == CLASSES
+    (heard,) = run.summary["data"]["started_from"]
+    assert heard == workfolder.load_run(str(tiny_workdir)).summary["data"]
     assert set(before) == set(after)
     for name in set(before) - {"logits"}:
         # Moving means of BatchNorm follow the batches whatever the learning rate.

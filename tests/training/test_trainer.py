@@ -182,6 +182,14 @@ def test_a_loss_that_is_not_finite_is_a_user_error(small_dataset, tmp_path):
         trainer.train(run, str(tmp_path), small_dataset)
 
 
+def test_weights_of_a_diverged_training_are_not_saved(small_dataset, tmp_path):
+    """Its loss may stay finite where the validation's is not."""
+    run = changed("train", learning_rate=1e6)
+    with pytest.raises(UserError, match="in epoch 1: the training diverged"):
+        trainer.train(run, str(tmp_path), small_dataset)
+    assert not list(tmp_path.glob("best/*"))
+
+
 @pytest.mark.parametrize("balance", ["rejection", "class_weight"])
 def test_balances_train(small_dataset, tmp_path, balance):
     run = dataclasses.replace(
@@ -245,14 +253,15 @@ def test_start_from_another_run_is_not_forgotten_when_the_first_start_failed(
 
 
 def test_other_notes_than_those_begun_with_are_refused(finished, small_dataset):
-    config = json.loads((finished / "config.json").read_text())
-    config["data"]["notes"]["train"] = 35
-    changed_notes = json.dumps(config)
     original = (finished / "config.json").read_text()
-    (finished / "config.json").write_text(changed_notes)
+    fewer, others = json.loads(original), json.loads(original)
+    fewer["data"]["notes"]["train"] = 35
+    others["data"]["note_digests"]["train"] = "0"
     try:
-        with pytest.raises(UserError, match="began with other notes"):
-            trainer.train(SMALL, str(finished), small_dataset)
+        for config, words in ((fewer, "notes: .*35"), (others, "but not the same")):
+            (finished / "config.json").write_text(json.dumps(config))
+            with pytest.raises(UserError, match=f"began with other notes.*{words}"):
+                trainer.train(SMALL, str(finished), small_dataset)
     finally:
         (finished / "config.json").write_text(original)
 
