@@ -33,10 +33,10 @@ _SOURCE = flags.DEFINE_string(
     "source",
     "",
     "nsynth_jsonwav: folder with nsynth-<split>.jsonwav.tar.gz or the folders they "
-    "unpack to. sample_folder: folder of FAMILY/…/*.wav (or flac, mp3, ogg, aiff; "
-    "also below train/, valid/, test/), or a CSV file with the columns "
-    "file,family[,instrument,pitch,velocity,split]. nsynth: folder with archives that "
-    "you downloaded yourself.",
+    "unpack to. sample_folder: folder of FAMILY/INSTRUMENT/*.wav (or flac, mp3, ogg, "
+    "aiff; FAMILY/*.wav are an instrument each; also below train/, valid/, test/), or a "
+    "CSV file with the columns file,family[,instrument,pitch,velocity,split]. nsynth: "
+    "folder with archives that you downloaded yourself.",
 )
 _SOUNDFONT = flags.DEFINE_list(
     "soundfont",

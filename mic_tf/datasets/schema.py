@@ -1,5 +1,6 @@
 """The one record of all our data sets: TFDS `nsynth`'s features, audio as PCM16."""
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -87,3 +88,14 @@ def record(
         "instrument": {"label": instrument, "family": family, "source": source},
         "qualities": dict(zip(QUALITIES, qualities, strict=True)),
     }
+
+
+def is_named_after(instrument: str, file: str) -> bool:
+    """Whether an instrument has its name from a file, as nothing else names it.
+
+    Args:
+      instrument: its name.
+      file: a recording's path with slashes, as its record's id has it.
+    """
+    stem = os.path.splitext(file)[0]
+    return f"/{stem}".endswith(f"/{instrument}")

@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from mic_tf import taxonomy
+from mic_tf.datasets import schema
 from mic_tf.errors import UserError
 from mic_tf.pipeline.index import NoteIndex
 from mic_tf.settings import DataSettings
@@ -69,11 +70,33 @@ def words(partition: Partition, index: NoteIndex) -> str:
         return usual
     tested = np.unique(index.instrument[np.any(others, axis=0)])
     shared = np.isin(tested, index.instrument[partition.heard]).sum()
-    if not shared:
+    files = _named_after_files(index, tested)
+    if not shared and not files:
         return usual
+    some = shared or files
+    what = (
+        "outside training were heard in training"
+        if shared
+        else "outside training are a single file each, others of which may have been "
+        "heard in training"
+    )
     return (
-        f"{_BY_INSTRUMENT[partition.protocol]}: {shared} of {len(tested)} instruments "
-        "outside training were heard in training, expect less on new ones"
+        f"{_BY_INSTRUMENT[partition.protocol]}: {some} of {len(tested)} instruments "
+        f"{what}, expect less on new ones"
+    )
+
+
+def _named_after_files(index: NoteIndex, instruments: np.ndarray) -> int:
+    """How many of these instruments are one file, after which they are named."""
+    rows = np.flatnonzero(np.isin(index.instrument, instruments))
+    files: dict[int, set[str]] = {}
+    for instrument, name in zip(
+        index.instrument[rows].tolist(), index.ids[rows].tolist(), strict=True
+    ):
+        files.setdefault(instrument, set()).add(_WINDOW.sub("", name))
+    return sum(
+        len(names) == 1 and schema.is_named_after(index.instruments[instrument], *names)
+        for instrument, names in files.items()
     )
 
 

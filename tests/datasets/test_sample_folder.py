@@ -178,6 +178,17 @@ def test_a_single_instrument_is_dealt_by_files_with_a_warning(caplog):
     assert "reed has one instrument only" in caplog.text
 
 
+def test_files_taken_for_an_instrument_each_are_said(tmp_path, caplog):
+    for i in range(6):
+        write(tmp_path / f"in/banjo/{i}.wav", seconds=5.0)
+        write(tmp_path / f"in/koto/{'ab'[i % 2]}/{i}.wav")
+    prepare(tmp_path / "in", tmp_path / "out")
+    assert "6 of 12 files are taken for an instrument each (banjo/0.wav" in caplog.text
+    caplog.clear()
+    dealing.deal([recording("reed", f"i{i}") for i in range(4)])
+    assert "an instrument each" not in caplog.text
+
+
 def test_dealing_one_family_does_not_depend_on_the_others():
     reed = [recording("reed", f"i{i}") for i in range(9)]
     alone = dealing.deal(reed)

@@ -173,6 +173,37 @@ def test_words_of_the_official_protocol_say_when_instruments_overlap():
     assert splits.words(partition, clean) == splits.PROTOCOL_WORDS["official"]
 
 
+@pytest.mark.parametrize("protocol", ["official", "instrument"])
+@pytest.mark.parametrize("named", [False, True])
+def test_words_say_that_single_files_are_no_instruments(protocol, named):
+    index = synthetic_index(notes_per_instrument=1)
+    names = tuple(f"a.b/{i}" for i in range(len(index)))
+    ids = [f"{name}/take.wav" if named else f"in/{name}.wav" for name in names]
+    windows = [f"{name}{window}" for name in ids for window in ("#0", "#2.5")]
+    doubled = {
+        name: np.repeat(getattr(index, name), 2)
+        for name in ("family", "source", "pitch", "velocity")
+    }
+    index = dataclasses.replace(
+        index,
+        **doubled,
+        ids=np.array(windows),
+        instruments=names,
+        instrument=np.repeat(np.arange(len(names)), 2),
+        file_notes=index.file_notes * 2,
+    )
+    partition = splits.partition(index, DataSettings(protocol=protocol))
+    words = splits.words(partition, index)
+    if named:
+        assert words == splits.PROTOCOL_WORDS[protocol]
+    else:
+        parts = partition.parts.items()
+        tested = sum(part.sum() for name, part in parts if name != "train") // 2
+        assert f": {tested} of {tested} instruments outside training are a single" in (
+            words
+        )
+
+
 def test_words_of_the_instrument_protocol_say_what_was_heard_before():
     index = synthetic_index()
     partition = splits.partition(index, DataSettings(protocol="instrument"))

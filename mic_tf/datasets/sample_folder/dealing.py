@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from absl import logging
 
+from mic_tf.datasets import schema
 from mic_tf.datasets.sample_folder.recordings import Recording
 from mic_tf.errors import UserError
 from mic_tf.taxonomy import SPLITS
@@ -17,7 +18,8 @@ def deal(recordings: Sequence[Recording]) -> dict[str, list[Recording]]:
     Where the source names splits they are taken as they are. Else the instruments of
     each family are dealt: about a tenth, at least one of two, to valid; about a
     tenth, at least one of three, to test; the rest to train. A family of a single
-    instrument with several files is dealt by files, with a warning.
+    instrument with several files is dealt by files, and so are files that nothing
+    names an instrument of, with a warning.
 
     Args:
       recordings: all with a split, or all without.
@@ -37,6 +39,7 @@ def deal(recordings: Sequence[Recording]) -> dict[str, list[Recording]]:
             f"{without[0].id} has no split, but other files have; all or none expected"
         )
     else:
+        _warn_of_files(recordings)
         dealt = {split: [] for split in SPLITS}
         by_family = _grouped(recordings, lambda r: r.family)
         for family in sorted(by_family):
@@ -57,6 +60,19 @@ def instrument_names(recordings: Iterable[Recording]) -> dict[tuple[str, str], s
     if len(set(names.values())) < len(pairs):
         return {(family, name): f"{family}/{name}" for family, name in pairs}
     return names
+
+
+def _warn_of_files(recordings: Sequence[Recording]) -> None:
+    alone = [r for r in recordings if schema.is_named_after(r.instrument, r.id)]
+    if len(alone) > 1:
+        logging.warning(
+            "%d of %d files are taken for an instrument each (%s and others): where "
+            "some are of the same instrument, results are too good; put them into "
+            "FAMILY/INSTRUMENT/, or name it in a CSV file",
+            len(alone),
+            len(recordings),
+            alone[0].id,
+        )
 
 
 def _deal_family(
