@@ -34,9 +34,9 @@ _SOURCE = flags.DEFINE_string(
     "",
     "nsynth_jsonwav: folder with nsynth-<split>.jsonwav.tar.gz or the folders they "
     "unpack to. sample_folder: folder of FAMILY/INSTRUMENT/*.wav (or flac, mp3, ogg, "
-    "aiff; FAMILY/*.wav are an instrument each; also below train/, valid/, test/), or a "
-    "CSV file with the columns file,family[,instrument,pitch,velocity,split]. nsynth: "
-    "folder with archives that you downloaded yourself.",
+    "aiff; FAMILY/*.wav are an instrument each; also below train/, valid/, test/), or "
+    "a CSV file with the columns file,family[,instrument,pitch,velocity,split]. "
+    "nsynth: folder with archives that you downloaded yourself.",
 )
 _SOUNDFONT = flags.DEFINE_list(
     "soundfont",

@@ -42,6 +42,7 @@ def measured() -> dict:
         "split": "valid",
         "protocol": "official",
         "protocol_words": "official split",
+        "fitted": ["temperature"],
         **metrics.summary(probabilities, truth, FAMILIES),
         "intervals": bootstrap.intervals(truth, answer, instrument, FAMILIES),
         "effects": EFFECTS,
@@ -110,6 +111,7 @@ def test_the_card_says_what_was_measured_and_of_which_data(run):
     assert re.search(r"soundfont_notes/open.*Sonivox.*\| Apache-2\.0", card)
     assert "No note of vocal was in what is measured" in card
     assert "bash tools/make_pretrained.sh --source=" in card
+    assert "The model's temperature was fitted on these very notes" in card
     assert str(run) not in card
 
 

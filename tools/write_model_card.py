@@ -183,6 +183,7 @@ def _result(result: dict[str, Any]) -> str:
         lines.append(sections.single_words(spread))
     if "leakage" in result:
         lines.append(f"{leakage.in_words(result['leakage']).capitalize()}.")
+    lines += [f"{_sentence(words)}." for words in sections.reservations(result)]
     lines += ["", "| family | notes | recall | F1 |", "| --- | --- | --- | --- |"]
     lines += [
         f"| {name} | {row['n']} | {row['recall']:.3f} | {row['f1']:.3f} |"
@@ -204,6 +205,10 @@ def _result(result: dict[str, Any]) -> str:
             for e in effects["rows"]
         ]
     return "\n".join(lines)
+
+
+def _sentence(words: str) -> str:
+    return words[0].upper() + words[1:]
 
 
 def _limits(contract, results: list[dict[str, Any]]) -> str:
@@ -246,6 +251,10 @@ def _again(contract) -> str:
             f"With seed {seed}; `--source` has the publisher's archives:",
             "",
             "    bash tools/make_pretrained.sh --source=FOLDER_WITH_NSYNTH_ARCHIVES",
+            "",
+            "A later mic_tf may draw other notes, and other batches of them, from the "
+            "same seed: it then makes another model by the same recipe, with figures "
+            "near these.",
         ]
     )
 
