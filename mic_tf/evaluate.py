@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> int:
     name = builder.info.full_name
     partition, words = evaluator.partition_for(subject, records, name, flag.exclude)
     split = flag.split or evaluator.default_split(partition)
-    words = evaluator.words_of_part(words, partition, split, records)
+    words = evaluator.words_of_part(words, partition, split)
     found = evaluator.answers(
         subject, records, partition.part(split), batch_size=flag.batch_size
     )

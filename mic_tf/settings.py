@@ -95,8 +95,8 @@ class DataSettings:
     split_seed: int = setting(0, "Salt of the hashes that divide notes.", minimum=0)
     max_notes: int = setting(
         0,
-        "Use at most this many training notes, drawn at random in the data's own "
-        "proportions; 0: all.",
+        "Use at most this many training notes of --dataset, drawn at random in the "
+        "data's own proportions; 0: all. Those of --extra_datasets are used all.",
         minimum=0,
     )
     exclude: str = setting(

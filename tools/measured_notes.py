@@ -56,6 +56,7 @@ def notes_of_flags() -> Notes:
     records = batches.open_records(builder)
     name = builder.info.full_name
     partition, words = evaluator.partition_for(subject, records, name)
+    words = evaluator.words_of_part(words, partition, SPLIT.value)
     rows = np.flatnonzero(partition.part(SPLIT.value))
     if not rows.size:
         raise UserError(f"--split={SPLIT.value}: no notes of {name} in it")

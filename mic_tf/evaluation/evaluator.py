@@ -27,7 +27,7 @@ from mic_tf.training.starting import STARTED_FROM
 from mic_tf.training.training_data import (
     changed_parts,
     divide_again,
-    read_exclusions,
+    exclusions,
 )
 
 OTHER_DATA = "other_data"
@@ -135,19 +135,17 @@ def partition_for(
         if all_heard:
             words = TRAINED_ON_WORDS
     # What is left out here was heard all the same.
-    return splits.untested(partition, records.index, read_exclusions(exclude)), words
+    excluded = exclusions(exclude, records)
+    return splits.untested(partition, records.index, excluded), words
 
 
-def words_of_part(
-    words: str, partition: Partition, split: str, records: Records
-) -> str:
+def words_of_part(words: str, partition: Partition, split: str) -> str:
     """The protocol in words, where a part that is measured was itself heard.
 
     Args:
       words: as `partition_for` gives them.
       partition: the division.
       split: the part.
-      records: the data set.
     """
     tested = partition.part(split)
     heard = int((tested & partition.heard).sum())

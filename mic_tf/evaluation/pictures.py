@@ -1,12 +1,17 @@
 """Pictures of an evaluation, as PNG bytes."""
 
+import contextlib
 import io
+import warnings
+from collections.abc import Iterator
 
 import matplotlib
 import numpy as np
+from absl import logging
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  (after the choice of backend)
+from matplotlib import font_manager, ft2font  # noqa: E402  (after the backend's choice)
+from matplotlib import pyplot as plt  # noqa: E402
 
 from mic_tf.model.frontend import LogMel  # noqa: E402
 
@@ -19,6 +24,13 @@ def confusion_png(confusion: np.ndarray, labels: tuple[str, ...], title: str) ->
       labels: names of the families.
       title: shown above.
     """
+    # Without this a dollar sign would begin a formula.
+    labels = tuple(name.replace("$", r"\$") for name in labels)
+    with _fonts_for("".join(labels)):
+        return _confusion_png(confusion, labels, title.replace("$", r"\$"))
+
+
+def _confusion_png(confusion: np.ndarray, labels: tuple[str, ...], title: str) -> bytes:
     rows = confusion.sum(axis=1, keepdims=True)
     shares = confusion / np.maximum(rows, 1)
     size = 2.5 + 0.55 * len(labels)
@@ -67,6 +79,32 @@ def log_mel_png(waveform: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     plt.imsave(buffer, log_mel.T, cmap="magma", origin="lower", vmin=-1, vmax=1)
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _fonts_for(text: str) -> Iterator[None]:
+    """Adds installed fonts for characters that matplotlib's own has not."""
+    usual = font_manager.findfont(font_manager.FontProperties())
+    missing = set(map(ord, text)) - _characters(usual)
+    added = []
+    for font in font_manager.fontManager.ttflist if missing else ():
+        found = missing & _characters(font.fname)
+        if found:
+            added.append(font.name)
+            missing -= found
+    if missing:
+        logging.warning(
+            "no font here has %s; the confusion matrix as PNG shows boxes instead",
+            "".join(map(chr, sorted(missing))),
+        )
+    families = [*plt.rcParams["font.family"], *added]
+    with plt.rc_context({"font.family": families}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def _characters(font: str) -> set[int]:
+    return set(ft2font.FT2Font(font).get_charmap())
 
 
 def _png(figure: plt.Figure) -> bytes:

@@ -226,10 +226,14 @@ class _Run:
         ):
             return None
         if "valid" not in parts or not parts["valid"].any():
+            protocol = self._data.partition.protocol
+            others = {
+                "official": ", or --protocol=instrument or random",
+                "instrument": ", or more than two --folds of enough instruments",
+            }
             raise UserError(
                 f"{self._data.description['dataset']}: no validation notes under the "
-                f"{self._data.partition.protocol} protocol; use --select=last, or "
-                "--protocol=instrument or random"
+                f"{protocol} protocol; use --select=last{others.get(protocol, '')}"
             )
         batch_size = self._settings.train.batch_size
         self._validation_steps = math.ceil(int(parts["valid"].sum()) / batch_size)

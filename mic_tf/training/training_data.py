@@ -88,6 +88,12 @@ def describe_data(
     shards = family_shards.load(builder, records.index) if streams else None
     names = records.index.families
     absent = [name for name, n in zip(names, counts, strict=True) if not n]
+    if len(names) - len(absent) == 1:
+        logging.warning(
+            "all training notes are of one family (%s): whatever it hears, the model "
+            "will say so",
+            *set(names) - set(absent),
+        )
     if absent:
         logging.info("no training notes, left out of the target: %s", ", ".join(absent))
     logging.info(
@@ -189,8 +195,25 @@ def _divide(
     records: Records, settings: DataSettings, hold_out_valid: bool
 ) -> splits.Partition:
     partition = splits.partition(records.index, settings, hold_out_valid=hold_out_valid)
-    excluded = read_exclusions(settings.exclude)
+    excluded = exclusions(settings.exclude, records)
     return splits.excluding(partition, records.index, excluded)
+
+
+def exclusions(path: str, records: Records) -> set[str]:
+    """The note ids of `read_exclusions`, with a warning where the data has none.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    ids = read_exclusions(path)
+    if ids and not np.isin(records.index.ids, sorted(ids)).any():
+        logging.warning(
+            "--exclude=%s: none of its %d ids (%s and others) is one of a note here",
+            path,
+            len(ids),
+            min(ids),
+        )
+    return ids
 
 
 def read_exclusions(path: str) -> set[str]:

@@ -209,7 +209,7 @@ def test_what_the_weights_heard_before_was_heard(ten_organs):
     assert not (divided(alone, records)[0].heard & partition.part("test")).any()
     assert (partition.heard & partition.part("test")).any()
     assert "were heard in training, expect less on new ones" in words
-    words = evaluator.words_of_part(words, partition, "test", records)
+    words = evaluator.words_of_part(words, partition, "test")
     assert words == evaluator.TRAINED_ON_WORDS
 
 
@@ -217,13 +217,13 @@ def test_a_part_that_was_trained_on_is_called_so(ten_organs):
     builder, records = ten_organs
     trained_on = described(builder)
     partition, words = divided(trained_on, records)
-    assert evaluator.words_of_part(words, partition, "test", records) == words
-    heard_words = evaluator.words_of_part(words, partition, "train", records)
+    assert evaluator.words_of_part(words, partition, "test") == words
+    heard_words = evaluator.words_of_part(words, partition, "train")
     assert heard_words == evaluator.TRAINED_ON_WORDS
     some = partition.heard.copy()
     some[np.flatnonzero(partition.part("test"))[:3]] = True
     some = dataclasses.replace(partition, heard=some)
-    heard_words = evaluator.words_of_part(words, some, "test", records)
+    heard_words = evaluator.words_of_part(words, some, "test")
     assert heard_words == f"{words}; 3 of these 20 notes were trained on"
 
 
@@ -235,7 +235,7 @@ def test_of_another_set_the_weights_may_have_heard_all_before(ten_organs, data_d
         trained_on = {**own, "started_from": earlier}
         partition, words = divided(trained_on, records, FULL_NAMES["extra"])
         assert partition.heard.all() == all_heard
-        words = evaluator.words_of_part(words, partition, "train", records)
+        words = evaluator.words_of_part(words, partition, "train")
         assert (words == evaluator.TRAINED_ON_WORDS) == all_heard
 
 

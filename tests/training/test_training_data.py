@@ -97,3 +97,23 @@ def test_without_extra_sets_the_order_is_that_of_the_only_side(builders):
     draw = Draw(notes_per_epoch=10_000, seed=1)
     alone = draws.drawn_records(data.records, side.acceptance, draw).take(50)
     assert rows_of(data, 50) == [int(row) for _, row in alone.as_numpy_iterator()]
+
+
+def test_notes_of_a_single_family_are_warned_of(builders, tmp_path, caplog):
+    described(builders)
+    assert "one family" not in caplog.text
+    notes = [make_note("reed", i, 50) for i in range(3)]
+    builder = write_dataset(tmp_path, {"train": notes}, shards=1)
+    described([builder])
+    assert "all training notes are of one family (reed)" in caplog.text
+
+
+def test_ids_that_leave_nothing_out_are_warned_of(builders, tmp_path, caplog):
+    file = tmp_path / "ids.txt"
+    file.write_text("no-note\tcopied by hand\nbass_acoustic_000-030-100\n")
+    data = described(builders, exclude=str(file))
+    assert data.description["notes"]["train"] == 12 - 1 + 90
+    assert "--exclude" not in caplog.text
+    file.write_text("no-note\n")
+    described(builders, exclude=str(file))
+    assert f"--exclude={file}: none of its 1 ids (no-note" in caplog.text
