@@ -15,6 +15,7 @@ import wave
 import numpy as np
 
 RATE, SHORTEST, WINDOW = 16_000, 800, 64_000
+SILENCE, LEAST = 1e-3, 1e-9
 
 
 def interpreter_class() -> type:
@@ -55,6 +56,12 @@ def windows(waveform: np.ndarray) -> np.ndarray:
     return np.stack([waveform[start : start + WINDOW] for start in starts])
 
 
+def weight(window: np.ndarray) -> float:
+    """How much a window counts: its root mean square, a silent one next to nothing."""
+    is_silent = np.ptp(window) / 2 <= SILENCE
+    return LEAST if is_silent else max(float(window.std()), LEAST)
+
+
 def main(model: str, paths: list[str]) -> None:
     """Prints the family and its probability for each file."""
     contract = json.loads((pathlib.Path(model).parent / "contract.json").read_text())
@@ -65,11 +72,12 @@ def main(model: str, paths: list[str]) -> None:
         except (ValueError, OSError, EOFError, wave.Error) as error:
             print(f"{path}: {error}")
             continue
+        cut = windows(waveform)
         answers = [
-            classify(waveform=window[np.newaxis])["probabilities"][0]
-            for window in windows(waveform)
+            classify(waveform=window[np.newaxis])["probabilities"][0] for window in cut
         ]
-        probabilities = np.mean(answers, axis=0)
+        weights = [weight(window) for window in cut]
+        probabilities = np.average(answers, axis=0, weights=weights)
         best = int(np.argmax(probabilities))
         print(f"{path}: {contract['labels'][best]} {probabilities[best]:.4f}")
 

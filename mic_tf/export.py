@@ -7,7 +7,14 @@ Writes a SavedModel (waveform in, families out; needs TensorFlow alone), TFLite 
 work folder's `export`. `--weights` adds the weights as they were trained, from which
 `train --init_from=DIR` goes on, on other classes too. `--familiarity` lets `predict
 --min_familiarity` tell what is unlike all notes of training.
+
+  python -m mic_tf.export --workdir=pretrained --out=phone --tflite=float16
+
+exports an export again that has its weights: other files, or those of an earlier
+program. What it tells of familiarity is kept.
 """
+
+import os
 
 from absl import flags
 
@@ -16,8 +23,18 @@ from mic_tf.errors import UserError
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("workdir", "", "Work folder of the run.")
-    flags.DEFINE_string("out", "", "Folder of the export; default: WORKDIR/export.")
+    flags.DEFINE_string(
+        "workdir",
+        "",
+        "Work folder of the run, or an export with weights (`pretrained`: the bundled "
+        "model).",
+    )
+    flags.DEFINE_string(
+        "out",
+        "",
+        "Folder of the export; default: WORKDIR/export; needed where --workdir is an "
+        "export.",
+    )
     flags.DEFINE_list(
         "tflite",
         ["float32"],
@@ -57,17 +74,28 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"--tflite={unknown[0]}: float32, float16 or int8 expected")
 
     from mic_tf import files
-    from mic_tf.serving import exporter, training_notes
+    from mic_tf.serving import again, exporter, training_notes
     from mic_tf.training import workfolder
 
     data_dir = flags.FLAGS.data_dir
     out = flags.FLAGS.out or files.join(workdir, workfolder.EXPORT)
     files.register_file_systems(workdir, out, data_dir)
-    run = workfolder.load_run(workdir.rstrip("/"))
+    results = familiarity = None
+    exported = again.open_export(workdir.rstrip("/"))
+    if exported:
+        run, results = exported.run, exported.results
+        familiarity = exported.familiarity
+        source = os.path.realpath(run.workdir)
+        if not flags.FLAGS.out or os.path.realpath(out) == source:
+            raise UserError(
+                f"--out={flags.FLAGS.out}: another folder expected; an export is not "
+                "written over itself"
+            )
+    else:
+        run = workfolder.load_run(workdir.rstrip("/"))
     int8 = "int8" in kinds
     notes = training_notes.representative_notes(run, data_dir) if int8 else []
-    familiarity = None
-    if flags.FLAGS.familiarity:
+    if flags.FLAGS.familiarity and not familiarity:
         familiarity = training_notes.familiarity(run, data_dir)
     exporter.export(
         run,
@@ -76,6 +104,7 @@ def main(arguments: list[str]) -> None:
         notes=notes,
         weights=flags.FLAGS.weights,
         familiarity=familiarity,
+        results=results,
     )
     print(f"exported to {out}")
 

@@ -29,6 +29,20 @@ def test_a_work_folder_is_exported_into_itself(tiny_workdir, tmp_path):
     assert written >= {"saved_model", "labels.txt", "contract.json"}
 
 
+def test_an_export_is_exported_again_elsewhere(tiny_workdir, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    finished = run(f"--workdir={tiny_workdir}", f"--out={first}", "--weights")
+    assert finished.returncode == 0, finished.stderr
+    finished = run(f"--workdir={first}/", f"--out={second}", "--tflite=float16")
+    assert finished.returncode == 0, finished.stderr
+    assert (second / "model_float16.tflite").exists()
+    assert not (second / "weights").exists()
+    for out in ("", f"{first}/../first"):
+        line = refused(f"--workdir={first}", f"--out={out}")
+        assert "another folder expected" in line
+    assert (first / "contract.json").exists()
+
+
 def test_mistakes_are_one_line_and_status_2():
     assert "--workdir: missing" in refused()
     assert "unexpected argument" in refused("run")

@@ -98,7 +98,7 @@ def _head(contract) -> str:
             f"log-mel of {contract.settings['frontend']['n_mels']} bands, "
             f"{training['parameters']:,} parameters |",
             f"| input | mono, {input_is['sample_rate']:,} Hz; windows of "
-            f"{seconds:.0f} s, their probabilities averaged |",
+            f"{seconds:.0f} s, their probabilities averaged, loud ones counting more |",
             f"| output | {len(contract.labels)} probabilities (temperature "
             f"{contract.temperature:.3f}) and an embedding of "
             f"{contract.embedding_width} values |",

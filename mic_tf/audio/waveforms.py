@@ -1,5 +1,6 @@
 """Waveforms in memory: checked, brought to 16 kHz, cut into windows."""
 
+import numbers
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -120,6 +121,8 @@ def check_rate(name: str, rate: float) -> None:
     Raises:
       UserError: with the name of what has that rate.
     """
+    if not isinstance(rate, numbers.Real):
+        raise UserError(f"{name}: sample rate {rate!r}; a number of Hz expected")
     if not MIN_RATE <= rate <= MAX_RATE:
         raise UserError(
             f"{name}: sample rate {rate} Hz; {MIN_RATE} to {MAX_RATE} Hz expected"
@@ -150,6 +153,21 @@ def check_samples(name: str, samples: np.ndarray, first: int = 0) -> None:
 def mono(samples: np.ndarray) -> np.ndarray:
     """The mean over the channels: float32 [samples, channels] to [samples]."""
     return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+
+
+def swing(samples: np.ndarray) -> float:
+    """Half the way from the lowest to the highest sample: the peak without offset."""
+    if not samples.size:
+        return 0.0
+    return (float(samples.max()) - float(samples.min())) / 2
+
+
+def root_mean_square(samples: np.ndarray) -> float:
+    """The root mean square of float samples around their mean; 0 of none."""
+    if not samples.size:
+        return 0.0
+    around = samples - samples.mean(dtype=np.float64).astype(samples.dtype)
+    return float(np.sqrt(np.dot(around, around) / around.size))
 
 
 def peak(samples: np.ndarray) -> float:

@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from mic_tf import bundled
-from mic_tf.audio import waveforms
 from mic_tf.errors import UserError
 from mic_tf.serving import contract as contracts
 from mic_tf.serving import familiarity as familiarities
-from mic_tf.serving import models
-from mic_tf.serving.passing import SILENCE_PEAK, Sound, SoundInPassing, in_passing
+from mic_tf.serving import models, passing
+from mic_tf.serving.passing import Sound, SoundInPassing, in_passing
 from mic_tf.taxonomy import NOTE_SAMPLES, SAMPLE_RATE
 
 SILENCE = "silence"
@@ -33,17 +32,18 @@ class Answer:
       family: the most probable family, or `silence`.
       probability: of that family.
       probabilities: of every family, in the order of the labels; 0 for silence.
-      embedding: float32 [d], the mean over the windows of the sound.
+      embedding: float32 [d], the mean over the windows of the sound, louder ones
+        counting more, as in the probabilities.
       channels: how many the sound had; their mean was classified.
-      familiarity: how like the notes of training it is, from 0 to 1, the mean over the
-        windows that are not silent; None for silence, and where the model does not
+      familiarity: how like the notes of training it is, from 0 to 1, the same mean over
+        the windows that are not silent; None for silence, and where the model does not
         tell.
     """
 
     family: str
     probability: float
     probabilities: dict[str, float]
-    embedding: np.ndarray
+    embedding: np.ndarray = dataclasses.field(repr=False)
     channels: int = 1
     familiarity: float | None = None
 
@@ -185,12 +185,16 @@ class Classifier:
         if source.error:
             raise source.error
 
-    def embed(self, sounds: Iterable[str | os.PathLike]) -> np.ndarray:
-        """The embeddings of audio files, float32 [files, d].
+    def embed(
+        self, sounds: str | os.PathLike | Iterable[str | os.PathLike]
+    ) -> np.ndarray:
+        """The embeddings of audio files, float32 [files, d]; of one, [1, d].
 
         Raises:
           UserError: the first file that cannot be answered.
         """
+        if isinstance(sounds, str | os.PathLike):
+            sounds = [sounds]
         rows = []
         for _, answer in self.classify_files(sounds):
             if isinstance(answer, UserError):
@@ -230,22 +234,25 @@ class Classifier:
         answers, embeddings = self._infer(batch)
         familiar = [None] * len(batch)
         if self._familiarity:
-            silent = [waveforms.peak(window) <= SILENCE_PEAK for window in windows]
+            silent = [passing.is_silent(window) for window in windows]
             found = self._familiarity.of(embeddings)
             familiar = np.where(silent, None, found)
-        return zip(answers, embeddings, familiar, strict=True)
+        weights = [passing.weight(window) for window in windows]
+        return zip(answers, embeddings, familiar, weights, strict=True)
 
     def _answer(self, sound: SoundInPassing) -> Answer | UserError:
         if sound.error:
             return sound.error
-        probabilities = sound.probabilities / sound.classified
-        embedding = (sound.embedding / sound.classified).astype(np.float32)
+        probabilities = sound.probabilities / sound.weight
+        embedding = (sound.embedding / sound.weight).astype(np.float32)
         best = int(np.argmax(probabilities))
         family, probability = self.labels[best], float(probabilities[best])
-        if sound.peak <= SILENCE_PEAK:
+        if sound.silent:
             family, probability, probabilities = SILENCE, 1.0, 0 * probabilities
         named = zip(self.labels, map(float, probabilities), strict=True)
-        familiarity = float(np.mean(sound.familiar)) if sound.familiar else None
+        familiarity = None
+        if sound.familiarity is not None:
+            familiarity = float(sound.familiarity / sound.weight)
         return Answer(
             family, probability, dict(named), embedding, sound.channels, familiarity
         )

@@ -1,10 +1,10 @@
 """`contract.json`: what goes into an exported model, what comes out, what it knows.
 
-Version 1 is one JSON object:
+Version 2 is one JSON object:
 
 | key | value |
 | --- | --- |
-| `contract_version` | 1 |
+| `contract_version` | 2 |
 | `input` | name, dtype, shape, `sample_rate` in Hz, range, `channels` |
 | `windowing` | `min_samples`, `window_samples`, `hop_samples`, and the rule in words |
 | `outputs` | `probabilities` and `embedding`: dtype and shape |
@@ -20,13 +20,15 @@ Version 1 is one JSON object:
 Where `min_familiarity` is a number, `familiar.npy` has embeddings of training notes,
 float16 [notes, d], each of length 1. A window's familiarity is the cosine of its
 embedding with the fifth nearest of them; a sound's is the mean over its windows, silent
-ones left out.
+ones left out, weighted as the probabilities are.
 
 It is written last, so a folder that has it has all of the model, and it is checked
-before a model is used: another version, rate or windowing is refused.
+before a model is used: another version, rate or windowing is refused. In version 1 all
+windows counted alike; such an export is exported again.
 """
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 from mic_tf import files
@@ -34,7 +36,7 @@ from mic_tf.errors import UserError
 from mic_tf.taxonomy import MIN_SAMPLES, NOTE_SAMPLES, SAMPLE_RATE
 
 FILE_NAME = "contract.json"
-VERSION = 1
+VERSION = 2
 
 _INPUT = {
     "name": "waveform",
@@ -51,8 +53,17 @@ _WINDOWING = {
     "hop_samples": NOTE_SAMPLES,
     "short": "zeros after the sound",
     "long": "windows in a row, the last one aligned to the end",
-    "combine": "mean of the windows' probabilities",
+    "combine": "mean of the windows' probabilities, each weighted by its root mean "
+    "square around its mean; windows within 0.001 of a constant count nothing",
 }
+_WINDOWING_OF = {
+    1: _WINDOWING | {"combine": "mean of the windows' probabilities"},
+    VERSION: _WINDOWING,
+}
+
+
+KNOWN = tuple(_WINDOWING_OF)
+"""Versions of exports that can at least be exported again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,11 +121,12 @@ class Contract:
         }
 
 
-def read(folder: str) -> Contract:
+def read(folder: str, versions: Collection[int] = (VERSION,)) -> Contract:
     """The checked contract of an exported model.
 
     Args:
       folder: that holds `contract.json`.
+      versions: that are accepted, of `KNOWN`.
 
     Raises:
       UserError: it is missing, damaged, of another version, or asks for what this
@@ -127,21 +139,21 @@ def read(folder: str) -> Contract:
         )
     content = files.read_json(path)
     try:
-        return _from_dict(content)
+        return _from_dict(content, versions)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
 
-def _from_dict(content: Any) -> Contract:
+def _from_dict(content: Any, versions: Collection[int]) -> Contract:
     if not isinstance(content, dict):
         raise UserError("not a JSON object")
     version = content.get("contract_version")
-    if version != VERSION:
+    if version not in versions:
         raise UserError(
             f"contract_version {version}; {VERSION} expected: export the model again"
         )
     _require(content, "input", _INPUT)
-    _require(content, "windowing", _WINDOWING)
+    _require(content, "windowing", _WINDOWING_OF[version])
     labels = content.get("labels")
     distinct = isinstance(labels, list) and len(set(map(str, labels))) == len(labels)
     if not distinct or not labels or not all(isinstance(n, str) for n in labels):

@@ -37,6 +37,7 @@ def export(
     notes: Sequence[np.ndarray] = (),
     weights: bool = False,
     familiarity: tuple[Familiarity, float] | None = None,
+    results: list[dict[str, Any]] | None = None,
 ) -> contracts.Contract:
     """Writes the SavedModel, TFLite files, the labels and the contract of a run.
 
@@ -45,13 +46,14 @@ def export(
     last.
 
     Args:
-      run: the trained run; its evaluations' figures go into the contract.
+      run: the trained run.
       out: folder for the export; any file system of `tf.io.gfile`.
       tflite_kinds: which of `tflite.KINDS` to write; files of other kinds are removed.
       notes: float32 [64000] waveforms of the training split; only int8 needs them.
       weights: whether to write the trained weights too, for `train --init_from`;
         else those of an earlier export are removed.
       familiarity: of `training_notes.familiarity`; None: the model does not tell.
+      results: figures of evaluations; None: those in the work folder.
 
     Returns:
       The contract that was written.
@@ -84,7 +86,7 @@ def export(
         temperature=float(run.temperature),
         versions=workfolder.versions(),
         training=run.summary,
-        results=_results(run.workdir),
+        results=_results(run.workdir) if results is None else results,
         settings=settings.to_dict(run.settings),
         weights=starting.WEIGHTS if weights else "",
         min_familiarity=familiarity[1] if familiarity else None,

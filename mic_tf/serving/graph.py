@@ -12,6 +12,7 @@ import tf_keras as keras
 
 from mic_tf.model.networks import split_model
 from mic_tf.serving.folding import fold_batch_norm
+from mic_tf.serving.passing import LEAST_WEIGHT, SILENCE_PEAK
 from mic_tf.taxonomy import MIN_SAMPLES, NOTE_SAMPLES, SAMPLE_RATE
 
 _OUTPUTS = ("probabilities", "embedding")
@@ -71,6 +72,24 @@ def cut_windows(waveform: tf.Tensor) -> tf.Tensor:
     )
     last = waveform[:, tf.newaxis, -NOTE_SAMPLES:]
     return tf.concat([regular, last], axis=1)
+
+
+def window_weights(windows: tf.Tensor) -> tf.Tensor:
+    """How much each window counts in the answer for its sound, as `passing.weight`.
+
+    Args:
+      windows: float32 [batch, windows, 64000].
+
+    Returns:
+      float32 [batch, windows, 1]; those of a sound add up to 1.
+    """
+    highest = tf.reduce_max(windows, axis=-1, keepdims=True)
+    lowest = tf.reduce_min(windows, axis=-1, keepdims=True)
+    around = windows - tf.reduce_mean(windows, axis=-1, keepdims=True)
+    loud = tf.sqrt(tf.reduce_mean(tf.square(around), axis=-1, keepdims=True))
+    loud = tf.where((highest - lowest) / 2 > SILENCE_PEAK, loud, LEAST_WEIGHT)
+    loud = tf.maximum(loud, LEAST_WEIGHT)
+    return loud / tf.reduce_sum(loud, axis=1, keepdims=True)
 
 
 def _check(waveform: tf.Tensor) -> None:
@@ -136,8 +155,9 @@ def serving_module(model: keras.Model, temperature: float = 1.0) -> tf.Module:
         batch, count = tf.unstack(tf.shape(windows)[:2])
         flat = tf.reshape(windows, [batch * count, NOTE_SAMPLES])
         answers = _in_portions(inference, flat)
+        weights = window_weights(windows)
         means = (
-            tf.reduce_mean(tf.reshape(a, [batch, count, a.shape[1]]), axis=1)
+            tf.reduce_sum(weights * tf.reshape(a, [batch, count, a.shape[1]]), axis=1)
             for a in answers
         )
         return dict(zip(_OUTPUTS, means, strict=True))

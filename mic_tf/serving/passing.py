@@ -10,7 +10,9 @@ from mic_tf.audio import reading, waveforms
 from mic_tf.errors import UserError
 
 SILENCE_PEAK = 1e-3
-"""A sound that nowhere exceeds this amplitude, -60 dB of full scale, is silence."""
+"""A sound that swings around a constant by this, -60 dB of full scale, is silence."""
+LEAST_WEIGHT = 1e-9
+"""Of a silent window: nothing beside one that is not; all alike where all are."""
 
 Sound = str | os.PathLike | np.ndarray
 
@@ -22,12 +24,13 @@ class SoundInPassing:
       windows_of_it: start in seconds and waveform of each window.
       channels: how many there were before their mean was taken.
       error: what went wrong, if anything did.
-      peak: largest amplitude met.
+      silent: whether all windows met are.
       classified: windows classified so far.
-      probabilities: their sum.
-      embedding: their sum.
-      familiar: the familiarity of each window that is not silent, where the model
-        tells.
+      weight: the sum of theirs.
+      probabilities: their weighted sum.
+      embedding: their weighted sum.
+      familiarity: the weighted sum over those that are not silent; None where there
+        is none, or the model does not tell.
     """
 
     def __init__(
@@ -36,11 +39,12 @@ class SoundInPassing:
         self.windows_of_it = windows
         self.channels = channels
         self.error: UserError | None = None
-        self.peak = 0.0
+        self.silent = True
         self.classified = 0
+        self.weight = 0.0
         self.probabilities: Any = 0.0
         self.embedding: Any = 0.0
-        self.familiar: list[float] = []
+        self.familiarity: float | None = None
         self._read = 0
         self._ended = False
 
@@ -49,7 +53,7 @@ class SoundInPassing:
         try:
             for start, waveform in self.windows_of_it:
                 self._read += 1
-                self.peak = max(self.peak, waveforms.peak(waveform))
+                self.silent = self.silent and is_silent(waveform)
                 yield start, waveform
         except UserError as error:
             self.error = error
@@ -64,16 +68,34 @@ class SoundInPassing:
         probabilities: np.ndarray,
         embedding: np.ndarray,
         familiarity: float | None,
+        weight: float,
     ) -> None:
-        """Takes what a model says of one window."""
+        """Takes what a model says of one window, and the weight that it has."""
         self.classified += 1
-        self.probabilities = self.probabilities + probabilities.astype(np.float64)
-        self.embedding = self.embedding + embedding.astype(np.float64)
+        self.weight += weight
+        self.probabilities += weight * probabilities.astype(np.float64)
+        self.embedding += weight * embedding.astype(np.float64)
         if familiarity is not None:
-            self.familiar.append(familiarity)
+            self.familiarity = (self.familiarity or 0.0) + weight * familiarity
 
     def is_done(self) -> bool:
         return self._ended and (self.error is not None or self.classified == self._read)
+
+
+def is_silent(window: np.ndarray) -> bool:
+    """Whether there is nothing to be heard in a float waveform."""
+    return waveforms.swing(window) <= SILENCE_PEAK
+
+
+def weight(window: np.ndarray) -> float:
+    """How much a window counts among those of its sound: its root mean square.
+
+    Args:
+      window: float32 [samples].
+    """
+    if is_silent(window):
+        return LEAST_WEIGHT
+    return max(waveforms.root_mean_square(window), LEAST_WEIGHT)
 
 
 def in_passing(sound: Sound, sample_rate: float | None) -> SoundInPassing:

@@ -104,6 +104,38 @@ def test_a_fingerprint_is_that_of_the_models_files(tiny_export, tmp_path):
     assert models.fingerprint(str(copy)) != first
 
 
+def test_silence_behind_a_note_does_not_change_its_answer(classifier):
+    note = np.sin(np.arange(64_000) / 3).astype(np.float32)
+    alone = classifier(note, 16_000)
+    for rest in (np.zeros(640_000), np.full(640_000, 5e-4)):
+        answer = classifier(np.append(note, rest.astype(np.float32)), 16_000)
+        found = list(answer.probabilities.values())
+        expected = list(alone.probabilities.values())
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        np.testing.assert_allclose(answer.embedding, alone.embedding, atol=1e-4)
+
+
+def test_a_constant_is_silence(classifier):
+    assert classifier(np.full(64_000, 0.5), 16_000).family == SILENCE
+
+
+def test_an_answer_is_printed_without_its_embedding(classifier):
+    answer = classifier(np.full(64_000, 0.5), 16_000)
+    assert "embedding" not in repr(answer) and "silence" in repr(answer)
+
+
+def test_one_file_is_embedded_as_a_list_of_one_is(classifier, folder):
+    alone = classifier.embed(folder / "note.wav")
+    assert alone.shape == (1, classifier.contract.embedding_width)
+    np.testing.assert_array_equal(alone, classifier.embed([folder / "note.wav"]))
+    np.testing.assert_array_equal(alone, classifier.embed(str(folder / "note.wav")))
+
+
+def test_a_rate_that_is_no_number_is_refused(classifier):
+    with pytest.raises(UserError, match="sample rate '16000'; a number of Hz"):
+        classifier(np.zeros(64_000), "16000")
+
+
 def test_a_waveform_without_its_rate_is_refused(classifier):
     with pytest.raises(UserError, match="without a sample rate"):
         classifier(np.zeros(64_000))
@@ -193,7 +225,7 @@ def test_near_silence_is_no_family(classifier, folder):
     answer = classifier(folder / "quiet.wav")
     assert answer.family == SILENCE
     assert set(answer.probabilities.values()) == {0.0}
-    louder = np.full(20_000, 0.002)
+    louder = 0.002 * np.sin(np.arange(20_000))
     assert classifier(louder, 16_000).family in FAMILIES
 
 

@@ -29,6 +29,18 @@ def test_a_contract_is_read_as_it_was_written(tmp_path):
     assert contracts.read(written(tmp_path)) == CONTRACT
 
 
+def test_an_earlier_version_is_read_where_it_is_accepted(tmp_path):
+    windowing = dict(CONTRACT.to_dict()["windowing"])
+    folder = written(tmp_path, contract_version=1, windowing=windowing)
+    with pytest.raises(UserError, match="windowing.combine is .*each weighted"):
+        contracts.read(folder, contracts.KNOWN)
+    windowing["combine"] = "mean of the windows' probabilities"
+    folder = written(tmp_path, contract_version=1, windowing=windowing)
+    assert contracts.read(folder, contracts.KNOWN) == CONTRACT
+    with pytest.raises(UserError, match="contract_version 1; 2 expected"):
+        contracts.read(folder)
+
+
 def test_keys_of_later_programs_do_not_matter(tmp_path):
     assert contracts.read(written(tmp_path, remark="new")) == CONTRACT
 
@@ -36,8 +48,9 @@ def test_keys_of_later_programs_do_not_matter(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"contract_version": 2}, "contract_version 2; 1 expected: export the model"),
-        ({"contract_version": None}, "contract_version None; 1 expected"),
+        ({"contract_version": 1}, "contract_version 1; 2 expected: export the model"),
+        ({"contract_version": 3}, "contract_version 3; 2 expected: export the model"),
+        ({"contract_version": None}, "contract_version None; 2 expected"),
         ({"labels": []}, r"labels \[\]; a list of different names"),
         ({"labels": ["bell", "bell"]}, "a list of different names"),
         ({"labels": ["bell", 3]}, "a list of different names"),

@@ -8,7 +8,7 @@ import soundfile
 import tensorflow as tf
 
 from mic_tf.audio import waveforms
-from mic_tf.serving import graph
+from mic_tf.serving import graph, passing
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +46,44 @@ def test_a_short_sound_is_answered_as_if_zeros_followed(signatures):
     np.testing.assert_allclose(short, classify(signatures, padded[None]), atol=1e-6)
 
 
-def test_a_long_sound_is_the_mean_of_its_windows(signatures):
+def test_a_long_sound_is_the_mean_of_its_windows_by_loudness(signatures):
     sound = chirp(150_000)
+    sound[:64_000] *= 0.2
     parts = np.stack([sound[:64_000], sound[64_000:128_000], sound[-64_000:]])
     whole = classify(signatures, sound[np.newaxis])[0]
     single = classify(signatures, parts)
     assert np.ptp(single, axis=0).max() > 1e-3
-    np.testing.assert_allclose(whole, single.mean(axis=0), atol=1e-6)
+    expected = np.average(single, axis=0, weights=parts.std(axis=1))
+    assert np.abs(expected - single.mean(axis=0)).max() > 1e-4
+    np.testing.assert_allclose(whole, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.1])
+def test_silence_around_a_note_changes_nothing(signatures, offset):
+    sound = np.full([1, 640_000], offset, np.float32)
+    sound[0, 128_000:192_000] += chirp(64_000)
+    found = classify(signatures, sound)
+    np.testing.assert_allclose(
+        found, classify(signatures, sound[:, 128_000:192_000]), atol=1e-6
+    )
+
+
+def test_silence_alone_is_the_mean_of_its_windows(signatures):
+    quiet = np.zeros([1, 150_000], np.float32)
+    quiet[0, 5_000] = 1e-4
+    parts = np.stack([quiet[0, :64_000], quiet[0, 64_000:128_000]])
+    first, other = classify(signatures, parts)
+    assert np.abs(first - other).max() > 1e-3
+    np.testing.assert_allclose(
+        classify(signatures, quiet)[0], (first + 2 * other) / 3, atol=1e-6
+    )
+
+
+def test_windows_weigh_in_the_graph_as_they_do_in_python():
+    sound = np.stack([chirp(64_000) * level + 0.2 for level in (0, 1e-4, 0.01, 0.7)])
+    found = graph.window_weights(tf.constant(sound[np.newaxis]))[0, :, 0].numpy()
+    expected = np.array([passing.weight(window) for window in sound])
+    np.testing.assert_allclose(found, expected / expected.sum(), rtol=1e-4)
 
 
 def test_more_windows_than_fit_at_once_keep_their_order(signatures):
