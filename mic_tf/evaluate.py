@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
 
     from mic_tf import files
     from mic_tf.datasets import catalogue
-    from mic_tf.evaluation import evaluator, heard, report, sections
+    from mic_tf.evaluation import division, evaluator, heard, report, sections
     from mic_tf.pipeline import batches
     from mic_tf.training import callbacks
 
@@ -83,9 +83,11 @@ def main(arguments: list[str]) -> int:
     skip_bad = subject.trained_on["settings"].get("skip_bad", False)
     records = batches.open_records(builder, skip_bad=skip_bad)
     name = builder.info.full_name
-    partition, words = evaluator.partition_for(subject, records, name, flag.exclude)
+    partition, words = division.partition_for(
+        subject.trained_on, records, name, flag.exclude
+    )
     split = flag.split or evaluator.default_split(partition)
-    words = evaluator.words_of_part(words, partition, split)
+    partition, words = division.of_part(partition, words, split)
     found = evaluator.answers(
         subject, records, partition.part(split), batch_size=flag.batch_size
     )

@@ -8,6 +8,7 @@ then renamed: a reader never sees half a file.
 import contextlib
 import json
 import os
+import re
 import stat
 import uuid
 from typing import Any
@@ -15,6 +16,10 @@ from typing import Any
 import tensorflow as tf
 
 from mic_tf.errors import UserError
+
+_OPEN_FILES = re.compile(r"/proc/\d+(/task/\d+)?/fd|/dev/fd")
+"""Folders of links to the files that a process has open."""
+_MOST_LINKS = 40
 
 _NEEDS_TENSORFLOW_IO = ("s3://", "az://", "hdfs://")
 
@@ -100,11 +105,12 @@ def write_bytes(path: str, content: bytes) -> None:
     Raises:
       UserError: the disk is full, the folder is read-only, and so on.
     """
-    target = path if is_stream(path) else link_target(path)
-    temporary = target if is_stream(path) else temporary_name(target)
+    straight = is_stream(path)
+    target = path if straight else link_target(path)
+    temporary = target if straight else temporary_name(target)
     try:
         make_folder(os.path.dirname(target) or ".")
-        with tf.io.gfile.GFile(temporary, "wb") as file:
+        with tf.io.gfile.GFile(temporary, "ab" if straight else "wb") as file:
             file.write(content)
         if temporary != target:
             tf.io.gfile.rename(temporary, target, overwrite=True)
@@ -115,15 +121,28 @@ def write_bytes(path: str, content: bytes) -> None:
 
 
 def is_stream(path: str) -> bool:
-    """Whether a path is a device, a pipe or a socket, as `/dev/stdout` may be.
+    """Whether a path is a device, a pipe or a socket, or `/dev/stdout`.
 
-    Such a one is written into: renaming a file over it would take it away.
+    Such a one is written into, at its end: renaming a file over it would take it away,
+    and what others wrote to standard output, where that leads to a file.
     """
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
         return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or _is_open_file(path)
+
+
+def _is_open_file(path: str) -> bool:
+    """Whether a path leads to a file by the number under which it is open here."""
+    for _ in range(_MOST_LINKS):
+        folder = os.path.dirname(path) or "."
+        if _OPEN_FILES.fullmatch(os.path.realpath(folder)):
+            return True
+        if not os.path.islink(path):
+            return False
+        path = os.path.join(folder, os.readlink(path))
+    return False
 
 
 def link_target(path: str) -> str:

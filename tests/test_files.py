@@ -68,6 +68,19 @@ def test_a_link_keeps_pointing_at_what_was_written(link, tmp_path, write):
     assert os.listdir(tmp_path / "far") == ["file"]
 
 
+@pytest.mark.parametrize("write", [write_whole, write_lines])
+def test_standard_output_is_written_to_at_its_end(tmp_path, monkeypatch, write):
+    log = tmp_path / "log"
+    log.write_text("earlier\n")
+    with open(log, "ab") as file:
+        link = tmp_path / "stdout"
+        link.symlink_to(f"/proc/self/fd/{file.fileno()}")
+        write(str(link))
+        file.write(b"later\n")
+    assert log.read_text() == "earlier\none\ntwo\nlater\n"
+    assert sorted(os.listdir(tmp_path)) == ["log", "stdout"]
+
+
 def test_what_a_pipe_holds_is_no_earlier_result(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     assert output.written(str(tmp_path / "pipe")) == ""

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -50,6 +51,16 @@ def test_each_evaluation_has_a_row_with_its_protocol(workdir):
         assert "0.950" in row
         assert "100%" in row
         assert row[-1].endswith("7 notes left out")
+
+
+def test_notes_that_were_trained_on_are_all_heard(workdir, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(workdir, folder)
+    for path in folder.glob("eval/*/metrics.json"):
+        result = json.loads(path.read_text()) | {"protocol": "trained_on"}
+        result.pop("leakage", None)
+        path.write_text(json.dumps(result))
+    assert all("100%" in row for row in runs_table.rows([str(folder)]))
 
 
 def test_a_folder_that_was_not_evaluated_says_how(tmp_path):

@@ -46,17 +46,18 @@ def notes_of_flags() -> Notes:
         raise UserError("--model: missing; give an exported model")
 
     from mic_tf.datasets import catalogue
-    from mic_tf.evaluation import evaluator
+    from mic_tf.evaluation import division
     from mic_tf.pipeline import batches
     from mic_tf.serving import evaluation_subject
 
     subject = evaluation_subject.of_export(MODEL.value)
     dataset = DATASET.value or subject.trained_on["settings"]["dataset"]
     builder = catalogue.load_builder(dataset, DATA_DIR.value)
-    records = batches.open_records(builder)
+    skip_bad = subject.trained_on.get("settings", {}).get("skip_bad", False)
+    records = batches.open_records(builder, skip_bad=skip_bad)
     name = builder.info.full_name
-    partition, words = evaluator.partition_for(subject, records, name)
-    words = evaluator.words_of_part(words, partition, SPLIT.value)
+    partition, words = division.partition_for(subject.trained_on, records, name)
+    partition, words = division.of_part(partition, words, SPLIT.value)
     rows = np.flatnonzero(partition.part(SPLIT.value))
     if not rows.size:
         raise UserError(f"--split={SPLIT.value}: no notes of {name} in it")

@@ -91,11 +91,17 @@ def record(
 
 
 def is_named_after(instrument: str, file: str) -> bool:
-    """Whether an instrument has its name from a file, as nothing else names it.
+    """Whether an instrument has its name from a file, as where nothing else names it.
+
+    One that is named as its only file is, in a CSV file, cannot be told from that; a
+    folder of the same name can.
 
     Args:
       instrument: its name.
       file: a recording's path with slashes, as its record's id has it.
     """
     stem = os.path.splitext(file)[0]
+    *folders, name = stem.split("/")
+    if len(folders) > 1 and folders[-1] == name:
+        return False
     return f"/{stem}".endswith(f"/{instrument}")

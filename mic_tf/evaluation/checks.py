@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from mic_tf.evaluation import comparison, evaluator, leakage
+from mic_tf.errors import UserError
+from mic_tf.evaluation import comparison, division, evaluator, leakage
 from mic_tf.evaluation.evaluator import Answers, Subject
 from mic_tf.evaluation.heard import Training
 from mic_tf.pipeline.batches import Records
@@ -80,12 +81,15 @@ def comparison_with(
       other run was trained on.
     """
     other = evaluator.subject_of_run(workfolder.load_run(workdir.rstrip("/")))
+    try:
+        partition, _ = division.partition_for(other.trained_on, records, dataset)
+    except UserError as error:
+        raise UserError(f"--compare={workdir}: {error}") from error
     selected = np.zeros(len(records.index), bool)
     selected[found.rows] = True
     theirs = evaluator.answers(other, records, selected, batch_size)
     if not np.array_equal(theirs.rows, found.rows):
         raise ValueError("two passes over the same notes differ in their order")
-    partition, _ = evaluator.partition_for(other, records, dataset)
     heard = partition.heard & selected
     table = comparison.compare(_right(found), _right(theirs))
     return {"comparison": {**table, "other": other.name, "heard": int(heard.sum())}}

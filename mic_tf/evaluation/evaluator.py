@@ -1,11 +1,10 @@
 """Runs a model over one part of a data set and writes what came out."""
 
-import contextlib
 import csv
 import dataclasses
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,24 +15,13 @@ from tqdm.auto import tqdm
 from mic_tf import files
 from mic_tf import settings as run_settings
 from mic_tf.errors import UserError
-from mic_tf.evaluation import metrics
+from mic_tf.evaluation import division, metrics
 from mic_tf.model import networks
-from mic_tf.pipeline import batches, splits
+from mic_tf.pipeline import batches
 from mic_tf.pipeline.batches import Records
 from mic_tf.pipeline.splits import Partition
-from mic_tf.settings import DataSettings
-from mic_tf.training import workfolder
-from mic_tf.training.starting import STARTED_FROM
-from mic_tf.training.training_data import (
-    changed_parts,
-    divide_again,
-    exclusions,
-)
-
-OTHER_DATA = "other_data"
-TRAINED_ON = "trained_on"
-TRAINED_ON_WORDS = "notes that it was trained on: says nothing about others"
-OTHER_DATA_WORDS = "another data set than the one it was trained on"
+from mic_tf.training import starting, workfolder
+from mic_tf.training.training_data import divide_again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,114 +74,18 @@ def subject_of_run(run: workfolder.TrainedRun) -> Subject:
     def embedding(waveform: tf.Tensor) -> tf.Tensor:
         return network(frontend(waveform), training=False)[1]
 
-    facts = {"settings": run_settings.to_dict(run.settings), **run.summary}
-    return Subject(
-        run.workdir, run.labels, probabilities, run.summary["data"], embedding, facts
-    )
-
-
-def partition_for(
-    subject: Subject, records: Records, dataset: str, exclude: str = ""
-) -> tuple[Partition, str]:
-    """The division of a data set's notes, as this model may be tested on it.
-
-    Args:
-      subject: the model.
-      records: the data set's records.
-      dataset: its full name, as `soundfont_notes/1.0.0`.
-      exclude: a file of note ids to leave out.
-
-    Returns:
-      The partition and the protocol in words. For the data set that the model was
-      trained on it is the training's own division; for another, its own splits, of
-      which it heard all notes or none. What the weights heard that it started from
-      was heard too.
-
-    Raises:
-      UserError: the notes are not those that it was trained on, so that they cannot
-        be divided again.
-    """
-    trained = subject.trained_on
-    before = _heard_before(trained, records, dataset)
-    if without_version(dataset) == without_version(trained["dataset"]):
-        partition = divide_again(trained, records)
-        changed = changed_parts(trained, partition, records)
-        partition = dataclasses.replace(partition, heard=partition.heard | before)
-        words = splits.words(partition, records.index)
-        if changed:
-            _check_own_splits(trained, dataset, changed)
-            words += f"; other notes in {', '.join(changed)} than when it was trained"
-    else:
-        extras = map(without_version, trained.get("extra_datasets", []))
-        all_heard = without_version(dataset) in extras
-        partition = dataclasses.replace(
-            splits.partition(records.index, DataSettings()),
-            protocol=TRAINED_ON if all_heard else OTHER_DATA,
-            heard=before | (records.index.usable & all_heard),
-        )
-        words = f"{OTHER_DATA_WORDS} ({trained['dataset']})"
-        if all_heard:
-            words = TRAINED_ON_WORDS
-    # What is left out here was heard all the same.
-    excluded = exclusions(exclude, records)
-    return splits.untested(partition, records.index, excluded), words
-
-
-def words_of_part(words: str, partition: Partition, split: str) -> str:
-    """The protocol in words, where a part that is measured was itself heard.
-
-    Args:
-      words: as `partition_for` gives them.
-      partition: the division.
-      split: the part.
-    """
-    tested = partition.part(split)
-    heard = int((tested & partition.heard).sum())
-    if heard == tested.sum():
-        return TRAINED_ON_WORDS
-    if heard:
-        return f"{words}; {heard} of these {int(tested.sum())} notes were trained on"
-    return words
-
-
-def _check_own_splits(
-    trained: dict[str, Any], dataset: str, changed: Sequence[str]
-) -> None:
-    """Notes that came or went move others, but not from a data set's own splits."""
-    data = trained["settings"]
-    free = ("max_notes", "exclude")
-    if data.get("protocol", "official") != "official" or any(map(data.get, free)):
-        raise UserError(
-            f"{dataset}: other notes in {', '.join(changed)} than when the model was "
-            "trained, so what it heard is not known; give --data_dir with those (and "
-            "the --exclude file as it was), or train again"
-        )
-
-
-def _heard_before(
-    trained: dict[str, Any], records: Records, dataset: str
-) -> np.ndarray:
-    """Notes that the weights heard from which a run started, bool [notes]."""
-    heard = np.zeros(len(records.index), bool)
-    for earlier in trained.get(STARTED_FROM, []):
-        extras = map(without_version, earlier["extra_datasets"])
-        if without_version(dataset) in extras:
-            heard |= records.index.usable
-        elif without_version(dataset) == without_version(earlier["dataset"]):
-            # What cannot be divided again, `heard.in_training` says.
-            with contextlib.suppress(UserError):
-                heard |= divide_again(earlier, records).heard
-    return heard
+    facts = {
+        "settings": run_settings.to_dict(run.settings),
+        **run.summary,
+        "temperature": run.temperature,
+    }
+    trained_on = starting.described(run.summary["data"], run.settings.train.init_from)
+    return Subject(run.workdir, run.labels, probabilities, trained_on, embedding, facts)
 
 
 def folder_name(dataset: str, split: str) -> str:
     """The evaluation's folder for a part of a data set of this full name."""
-    return f"{without_version(dataset).replace('/', '_')}-{split}"
-
-
-def without_version(full_name: str) -> str:
-    """A data set's full name, as `soundfont_notes/1.0.0`, without its version."""
-    return full_name.rsplit("/", maxsplit=1)[0]
+    return f"{division.without_version(dataset).replace('/', '_')}-{split}"
 
 
 def default_split(partition: Partition) -> str:
@@ -269,10 +161,24 @@ def figures(
 
 def _fitted_on(subject: Subject, split: str, protocol: str) -> list[str]:
     """What of a model was fitted on the notes that are measured."""
-    if split != "valid" or protocol in (OTHER_DATA, TRAINED_ON):
+    if split != "valid" or protocol in (division.OTHER_DATA, division.TRAINED_ON):
         return []
-    chosen = ["epoch"] if subject.trained_on.get("hold_out_valid") else []
-    return ["temperature", *chosen]
+    data = subject.trained_on
+    fitted = ["temperature"] if subject.facts.get("temperature", 1.0) != 1.0 else []
+    same = [
+        earlier
+        for earlier in data.get(starting.STARTED_FROM, [])
+        if division.without_version(earlier["dataset"])
+        == division.without_version(data["dataset"])
+    ]
+    chosen = any(
+        each.get("hold_out_valid") or each.get("chosen_on_valid")
+        for each in (data, *same)
+    )
+    train = subject.facts.get("settings", {}).get("train", {})
+    if chosen or train.get("early_stopping"):
+        fitted.append("epoch")
+    return fitted
 
 
 def write(

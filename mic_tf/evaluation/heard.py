@@ -8,7 +8,8 @@ import numpy as np
 
 from mic_tf.datasets import catalogue
 from mic_tf.errors import UserError
-from mic_tf.evaluation.evaluator import Subject, without_version
+from mic_tf.evaluation.division import without_version
+from mic_tf.evaluation.evaluator import Subject
 from mic_tf.pipeline import batches
 from mic_tf.pipeline.batches import Records
 from mic_tf.pipeline.splits import Partition
@@ -64,7 +65,7 @@ def in_training(
       subject: the model.
       records: the data set that is measured.
       dataset: its full name.
-      partition: its division, see `evaluator.partition_for`.
+      partition: its division, see `division.partition_for`.
       data_dirs: folders of prepared sets in which to look for the others.
       earlier: whether to look at what the weights heard that it started from, too.
     """

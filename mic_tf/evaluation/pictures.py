@@ -87,7 +87,9 @@ def _fonts_for(text: str) -> Iterator[None]:
     usual = font_manager.findfont(font_manager.FontProperties())
     missing = set(map(ord, text)) - _characters(usual)
     added = []
-    for font in font_manager.fontManager.ttflist if missing else ():
+    for font in font_manager.fontManager.ttflist:
+        if not missing:
+            break
         found = missing & _characters(font.fname)
         if found:
             added.append(font.name)
@@ -104,7 +106,11 @@ def _fonts_for(text: str) -> Iterator[None]:
 
 
 def _characters(font: str) -> set[int]:
-    return set(ft2font.FT2Font(font).get_charmap())
+    """What a font has; nothing where its file is damaged, or no longer there."""
+    try:
+        return set(ft2font.FT2Font(font).get_charmap())
+    except (OSError, RuntimeError):
+        return set()
 
 
 def _png(figure: plt.Figure) -> bytes:

@@ -94,6 +94,7 @@ def pool(workdirs: Sequence[str]) -> Pooled:
         labels=labels,
         probabilities=lambda waveform: waveform,
         trained_on=folds[0].config["data"],
+        facts=_unfinished(folds),
     )
     result = evaluator.figures(
         found,
@@ -101,7 +102,7 @@ def pool(workdirs: Sequence[str]) -> Pooled:
         dataset=folds[0].result["dataset"],
         split=_SPLIT,
         protocol="instrument",
-        protocol_words=f"{folds[0].result['protocol_words']}; {_which(folds)}",
+        protocol_words=f"{_words(folds)}; {_which(folds)}",
     )
     result |= report.details(found, records, labels)
     result |= _leakage(folds)
@@ -200,6 +201,26 @@ def _check_tested_once(folds: Sequence[Fold]) -> None:
                         f"{other.workdir} and {fold.workdir}: both were tested on "
                         f"{key} {name}; one run for each fold expected"
                     )
+
+
+def _words(folds: Sequence[Fold]) -> str:
+    """The protocol in words; where folds differ, as one heard more, each one's."""
+    words = [fold.result["protocol_words"] for fold in folds]
+    if len(set(words)) == 1:
+        return words[0]
+    return "; ".join(
+        f"fold {fold.number}: {own}" for fold, own in zip(folds, words, strict=True)
+    )
+
+
+def _unfinished(folds: Sequence[Fold]) -> dict[str, str]:
+    """`unfinished` of the folds whose training was not; nothing if all were."""
+    found = [
+        f"fold {fold.number}: {fold.result['unfinished']}"
+        for fold in folds
+        if "unfinished" in fold.result
+    ]
+    return {"unfinished": ", ".join(found)} if found else {}
 
 
 def _which(folds: Sequence[Fold]) -> str:

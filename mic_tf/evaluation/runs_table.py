@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from mic_tf import files
 from mic_tf.errors import UserError
+from mic_tf.evaluation import division
 from mic_tf.evaluation.markup import element, page, table
 from mic_tf.training import workfolder
 
@@ -77,6 +78,8 @@ def _row(
 ) -> tuple[str, ...]:
     settings = config["settings"]
     share = result.get("leakage", {}).get("instrument_share")
+    if result["protocol"] == division.TRAINED_ON:
+        share = 1.0
     balance, notes = (
         settings["data"]["balance"],
         config["data"]["notes"].get("train", 0),

@@ -104,12 +104,12 @@ def reservations(result: dict[str, Any]) -> list[str]:
     fitted = result.get("fitted", [])
     if fitted:
         figures = "all figures" if "epoch" in fitted else "the calibration"
+        what = {
+            ("temperature",): "the model's temperature was fitted",
+            ("epoch",): "the model's epoch was chosen",
+        }.get(tuple(fitted), "temperature and epoch of the model were chosen")
         lines.append(
-            f"{' and '.join(fitted)} of the model were chosen on these very notes: "
-            f"{figures} will be a little worse on others"
-            if len(fitted) > 1
-            else f"the model's {fitted[0]} was fitted on these very notes: {figures} "
-            "will be a little worse on others"
+            f"{what} on these very notes: {figures} will be a little worse on others"
         )
     return lines
 

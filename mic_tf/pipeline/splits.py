@@ -61,9 +61,18 @@ class Partition:
         return self.parts[name]
 
 
-def words(partition: Partition, index: NoteIndex) -> str:
-    """The protocol in words, as the notes bear it out."""
+def words(partition: Partition, index: NoteIndex, *, all_known: bool = True) -> str:
+    """The protocol in words, as the notes bear it out.
+
+    Args:
+      partition: the division.
+      index: the notes.
+      all_known: whether `partition.heard` has all notes that were heard; if not, it
+        is not said that no instrument of the test was.
+    """
     usual = PROTOCOL_WORDS[partition.protocol]
+    if not all_known:
+        usual = _BY_INSTRUMENT.get(partition.protocol, usual)
     parts = partition.parts.items()
     others = [part for name, part in parts if name != "train" and part.any()]
     if partition.protocol not in _BY_INSTRUMENT or not others:
@@ -77,8 +86,8 @@ def words(partition: Partition, index: NoteIndex) -> str:
     what = (
         "outside training were heard in training"
         if shared
-        else "outside training are a single file each, others of which may have been "
-        "heard in training"
+        else "outside training are a single file each, after which they are named; "
+        "others of the same may have been heard in training"
     )
     return (
         f"{_BY_INSTRUMENT[partition.protocol]}: {some} of {len(tested)} instruments "

@@ -7,6 +7,7 @@ from mic_tf.errors import UserError
 from mic_tf.evaluation.evaluator import Subject
 from mic_tf.serving import contract as contracts
 from mic_tf.serving import models
+from mic_tf.training import starting
 
 
 def of_export(path: str) -> Subject:
@@ -37,5 +38,8 @@ def of_export(path: str) -> Subject:
         "settings": contract.settings,
         "versions": contract.versions,
         **contract.training,
+        "temperature": contract.temperature,
     }
+    init_from = contract.settings.get("train", {}).get("init_from", "")
+    data = starting.described(data, init_from)
     return Subject(path, contract.labels, probabilities, data, embedding, facts)

@@ -158,7 +158,9 @@ def _check_fit(first: TrainedRun, other: TrainedRun) -> None:
             f"{other.workdir}: heard data sets that {first.workdir} did not; name it "
             "first"
         )
-    if heard.max_notes and not 0 < its.max_notes <= heard.max_notes:
+    if not _same_training_notes(first, other) and (
+        heard.max_notes and not 0 < its.max_notes <= heard.max_notes
+    ):
         raise UserError(
             f"{other.workdir}: heard notes that {first.workdir} did not "
             f"(--max_notes={its.max_notes}; {heard.max_notes}); name it first"
@@ -177,6 +179,12 @@ def _check_fit(first: TrainedRun, other: TrainedRun) -> None:
             f"{other.workdir}: one run trained on its validation notes and the other "
             "did not; the same --select expected"
         )
+
+
+def _same_training_notes(first: TrainedRun, other: TrainedRun) -> bool:
+    """Whether both are known to have heard the very same notes of the main set."""
+    mine, its = (run.summary["data"].get("note_digests") for run in (first, other))
+    return bool(mine and its) and mine.get("train") == its.get("train")
 
 
 def _check_same_tests(first: TrainedRun, other: TrainedRun) -> None:
@@ -214,6 +222,19 @@ def _place(path: str) -> str:
 
 def _holds_out(run: TrainedRun) -> bool:
     return run.summary["data"]["hold_out_valid"]
+
+
+def _said_of_any(runs: Sequence[TrainedRun]) -> dict[str, Any]:
+    """What a description says of the new run if it is true of one of its parts."""
+    said: dict[str, Any] = {}
+    for run in runs:
+        data = run.summary["data"]
+        if _holds_out(run) or run.settings.train.early_stopping:
+            said["chosen_on_valid"] = True
+        data = starting.described(data, run.settings.train.init_from)
+        if starting.UNRECORDED in data:
+            said[starting.UNRECORDED] = data[starting.UNRECORDED]
+    return said
 
 
 def _copy(source: keras.Model, target: keras.Model, prefix: str) -> None:
@@ -258,4 +279,5 @@ def _write(
         before += [each for each in heard if each not in before]
     if before:
         data[starting.STARTED_FROM] = before
+    data |= _said_of_any(runs)
     workfolder.write_config(target, settings, runs[0].labels, data)

@@ -25,6 +25,8 @@ from mic_tf.training.snapshots import Snapshot
 WEIGHTS = "weights"
 STARTED_FROM = "started_from"
 """What a run's description calls the data of earlier runs that its weights heard."""
+UNRECORDED = "started_from_unrecorded"
+"""The same, where an earlier program did not write that down: the name alone."""
 
 HEAD = "logits"
 """How the names of layers end whose outputs are families."""
@@ -55,8 +57,16 @@ class Origin:
     @property
     def trainings(self) -> list[dict[str, Any]]:
         """What the weights have heard: their own run's data and those before it."""
-        own = {k: v for k, v in self.data.items() if k != STARTED_FROM}
-        return [own, *self.data.get(STARTED_FROM, [])]
+        data = described(self.data, self.settings.train.init_from)
+        own = {k: v for k, v in data.items() if k != STARTED_FROM}
+        return [own, *data.get(STARTED_FROM, [])]
+
+
+def described(data: dict[str, Any], init_from: str) -> dict[str, Any]:
+    """A run's description, which says where it lacks what the weights heard before."""
+    if not init_from or STARTED_FROM in data:
+        return data
+    return {UNRECORDED: init_from} | data
 
 
 def write(run: workfolder.TrainedRun, folder: str) -> int:

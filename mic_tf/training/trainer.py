@@ -93,6 +93,11 @@ def _train(
             placement=placement,
         )
         restored = saver.restore()
+        if restored and not resuming:
+            raise UserError(
+                f"{workdir}: has checkpoints but no {workfolder.CONFIG}, which says "
+                "what they were trained on; put it back, or give another --workdir"
+            )
         if settings.train.init_from and not restored:
             origin = starting.find(settings.train.init_from)
             starting.start(trainee.classifier, settings, labels, origin)

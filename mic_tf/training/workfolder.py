@@ -203,7 +203,10 @@ def _summary(
 def _unfinished(workdir: str, config: dict[str, Any]) -> dict[str, Any]:
     """How far a run came that has written no summary, said once more on the screen."""
     epochs = config["settings"]["train"]["epochs"]
-    newest = snapshots.newest(files.join(workdir, CHECKPOINTS))
+    newest = None
+    # None of them whole: no reason not to use the weights that were selected.
+    with contextlib.suppress(UserError):
+        newest = snapshots.newest(files.join(workdir, CHECKPOINTS))
     words = f"{newest.facts['epoch'] if newest else 'some'} of {epochs} epochs"
     logging.warning("%s: its training is not finished (%s)", workdir, words)
     return {"unfinished": words}

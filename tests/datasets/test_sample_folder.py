@@ -8,7 +8,7 @@ import soundfile
 import tensorflow_datasets as tfds
 
 from mic_tf import taxonomy
-from mic_tf.datasets import names, preparation
+from mic_tf.datasets import names, preparation, schema
 from mic_tf.datasets.problems import Problems
 from mic_tf.datasets.sample_folder import (
     dealing,
@@ -186,7 +186,22 @@ def test_files_taken_for_an_instrument_each_are_said(tmp_path, caplog):
     assert "6 of 12 files are taken for an instrument each (banjo/0.wav" in caplog.text
     caplog.clear()
     dealing.deal([recording("reed", f"i{i}") for i in range(4)])
+    for i in range(6):
+        write(tmp_path / f"named/banjo/{i}/{i}.wav")
+    rows = [f"named/banjo/{i}/{i}.wav,banjo,named/banjo/{i}/{i}" for i in range(6)]
+    (tmp_path / "named.csv").write_text("\n".join(["file,family,instrument", *rows]))
+    prepare(tmp_path / "named", tmp_path / "out1")
+    prepare(tmp_path / "named.csv", tmp_path / "out2")
     assert "an instrument each" not in caplog.text
+
+
+def test_an_instrument_may_be_named_after_its_file():
+    assert schema.is_named_after("0", "banjo/0.wav")
+    assert schema.is_named_after("banjo/0", "banjo/0.wav")
+    assert schema.is_named_after("0", "0.wav")
+    assert schema.is_named_after("takes/0", "takes/0.wav")
+    assert not schema.is_named_after("0", "banjo/0/0.wav")
+    assert not schema.is_named_after("a", "banjo/0.wav")
 
 
 def test_dealing_one_family_does_not_depend_on_the_others():

@@ -1,3 +1,4 @@
+import copy
 import csv
 import dataclasses
 import io
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from mic_tf.errors import UserError
-from mic_tf.evaluation import evaluator, sections
+from mic_tf.evaluation import division, evaluator, sections
 from mic_tf.pipeline import batches
 from mic_tf.training import trainer, workfolder
 from tests.conftest import make_note, write_dataset
@@ -30,7 +31,9 @@ def records(small_dataset):
 
 def measured(run, records):
     subject = evaluator.subject_of_run(run)
-    partition, words = evaluator.partition_for(subject, records, "nsynth_jsonwav/1.0.0")
+    partition, words = division.partition_for(
+        subject.trained_on, records, "nsynth_jsonwav/1.0.0"
+    )
     split = evaluator.default_split(partition)
     found = evaluator.answers(subject, records, partition.part(split), batch_size=5)
     result = evaluator.figures(
@@ -100,7 +103,9 @@ def test_a_model_that_answers_nan_is_not_measured(run, records):
 
 
 def test_what_was_fitted_on_the_measured_notes_is_said(run, records):
-    subject = evaluator.subject_of_run(run)
+    subject = evaluator.subject_of_run(
+        dataclasses.replace(run, summary=copy.deepcopy(run.summary))
+    )
     found = evaluator.Answers(np.arange(2), np.array([0, 1]), np.eye(11)[:2])
 
     def remarks(split, protocol="official"):
@@ -114,12 +119,25 @@ def test_what_was_fitted_on_the_measured_notes_is_said(run, records):
         )
         return sections.reservations(result)
 
+    subject.facts["temperature"] = 0.7
     (line,) = remarks("valid")
     assert line.startswith("temperature and epoch of the model were chosen on these")
     assert remarks("test") == remarks("valid", "other_data") == []
     subject.trained_on["hold_out_valid"] = False
     (line,) = remarks("valid")
     assert line.startswith("the model's temperature was fitted on these very notes")
+    chosen = "temperature and epoch of the model were chosen on these"
+    subject.facts["settings"]["train"]["early_stopping"] = 3
+    assert remarks("valid")[0].startswith(chosen)
+    subject.facts["settings"]["train"]["early_stopping"] = 0
+    for key in ("chosen_on_valid", "hold_out_valid"):
+        earlier = {"dataset": "nsynth_jsonwav/1.0.0", key: True}
+        subject.trained_on["started_from"] = [earlier]
+        assert remarks("valid")[0].startswith(chosen)
+    earlier["dataset"] = "soundfont_notes/2.0.0"
+    assert remarks("valid")[0].startswith("the model's temperature was fitted")
+    subject.facts["temperature"] = 1.0
+    assert remarks("valid") == []
 
 
 def test_an_unfinished_run_is_called_so(run, records, tmp_path, caplog):
@@ -132,14 +150,19 @@ def test_an_unfinished_run_is_called_so(run, records, tmp_path, caplog):
     assert sections.reservations(result) == ["training is not finished: 2 of 2 epochs"]
     _, result = measured(run, records)
     assert sections.reservations(result) == []
+    for path in (folder / "checkpoints").glob("*.index"):
+        path.write_bytes(path.read_bytes() + b"x")
+    caplog.clear()
+    assert workfolder.load_run(str(folder)).summary["unfinished"] == "some of 2 epochs"
 
 
 def test_another_data_set_is_called_so(run, tmp_path):
     notes = {"test": [make_note("organ", 0, 60), make_note("flute", 0, 60)]}
     builder = write_dataset(tmp_path, notes, name="soundfont_notes", shards=1)
     other = batches.open_records(builder)
-    partition, words = evaluator.partition_for(
-        evaluator.subject_of_run(run), other, "soundfont_notes/1.0.0"
+    subject = evaluator.subject_of_run(run)
+    partition, words = division.partition_for(
+        subject.trained_on, other, "soundfont_notes/1.0.0"
     )
     assert partition.protocol == "other_data"
     assert "nsynth_jsonwav/1.0.0" in words

@@ -5,10 +5,10 @@ import pytest
 import tensorflow_datasets as tfds
 
 from mic_tf.errors import UserError
-from mic_tf.evaluation import checks, evaluator, heard, leakage, sections
+from mic_tf.evaluation import checks, division, evaluator, heard, leakage, sections
 from mic_tf.pipeline import batches
 from mic_tf.settings import DataSettings, RunSettings
-from mic_tf.training import training_data
+from mic_tf.training import starting, training_data
 from tests.conftest import write_dataset
 from tests.evaluation import planted
 from tools.planting import clean_note
@@ -49,7 +49,7 @@ def opened(folder, name):
 def training(model, folder, name, data_dirs):
     records = opened(folder, name)
     full_name = f"{name}/1.0.0"
-    partition, _ = evaluator.partition_for(model, records, full_name)
+    partition, _ = division.partition_for(model.trained_on, records, full_name)
     found = heard.in_training(model, records, full_name, partition, data_dirs)
     return records, partition, found
 
@@ -107,7 +107,9 @@ def test_beside_its_own_test_the_extra_sets_are_looked_at(data_dir):
 def test_names_of_nsynths_two_forms_mean_the_same_instruments(data_dir):
     records = opened(data_dir, "nsynth_jsonwav")
     model = subject(extra_datasets=[])
-    partition, _ = evaluator.partition_for(model, records, "nsynth/full/2.3.3")
+    partition, _ = division.partition_for(
+        model.trained_on, records, "nsynth/full/2.3.3"
+    )
     folders = [str(data_dir)]
     found = heard.in_training(model, records, "nsynth/full/2.3.3", partition, folders)
     assert [each.same_names for each in found.heard] == [True]
@@ -117,7 +119,7 @@ def test_of_an_extra_set_every_note_was_heard(data_dir):
     records, partition, found = training(
         subject(), data_dir, "soundfont_notes", [str(data_dir)]
     )
-    assert partition.protocol == evaluator.TRAINED_ON
+    assert partition.protocol == division.TRAINED_ON
     assert partition.heard.all()
     assert checks.leakage_of(records, partition, found, answered([0, 1])) == {}
 
@@ -179,7 +181,7 @@ def nine_organs(tmp_path_factory):
 
 def divided(trained_on, records, name=FULL_NAMES["main"]):
     model = evaluator.Subject("model", (), None, trained_on)
-    return evaluator.partition_for(model, records, name)
+    return division.partition_for(model.trained_on, records, name)
 
 
 def test_other_notes_in_a_sets_own_splits_are_said(ten_organs, nine_organs):
@@ -209,21 +211,54 @@ def test_what_the_weights_heard_before_was_heard(ten_organs):
     assert not (divided(alone, records)[0].heard & partition.part("test")).any()
     assert (partition.heard & partition.part("test")).any()
     assert "were heard in training, expect less on new ones" in words
-    words = evaluator.words_of_part(words, partition, "test")
-    assert words == evaluator.TRAINED_ON_WORDS
+    partition, words = division.of_part(partition, words, "test")
+    assert words == division.TRAINED_ON_WORDS
+    assert partition.protocol == division.TRAINED_ON
+
+
+def test_what_the_weights_heard_before_may_be_unknown(ten_organs, nine_organs):
+    builder, records = ten_organs
+    alone = described(builder, protocol="instrument")
+    assert "none of the test was heard" in divided(alone, records)[1]
+    lost = described(builder, protocol="instrument")
+    lost["settings"] = {**lost["settings"], "exclude": "gone.txt"}
+    changed = described(nine_organs[0], protocol="instrument")
+    old = {key: value for key, value in changed.items() if key != "extra_datasets"}
+    for earlier, reason in (
+        ({"started_from": [lost]}, "--exclude=gone.txt: no such file"),
+        ({"started_from": [changed]}, "other notes in train, valid, test than then"),
+        ({"started_from": [old]}, "other notes in train, valid, test than then"),
+        ({"started_from_unrecorded": "runs/a"}, "started from runs/a, which does not"),
+        (
+            {"started_from": [{**alone, "started_from_unrecorded": "runs/b"}]},
+            "started from runs/b, which does not say it",
+        ),
+    ):
+        _, words = divided({**alone, **earlier}, records)
+        assert "none of the test was heard" not in words
+        assert f"; what its weights heard before is not known ({reason}" in words
+
+
+def test_a_run_of_an_earlier_program_does_not_say_what_it_heard_before():
+    new = {"started_from": []}
+    assert starting.described({}, "") == {}
+    assert starting.described(new, "runs/a") == new
+    assert starting.described({}, "runs/a") == {"started_from_unrecorded": "runs/a"}
 
 
 def test_a_part_that_was_trained_on_is_called_so(ten_organs):
     builder, records = ten_organs
     trained_on = described(builder)
     partition, words = divided(trained_on, records)
-    assert evaluator.words_of_part(words, partition, "test") == words
-    heard_words = evaluator.words_of_part(words, partition, "train")
-    assert heard_words == evaluator.TRAINED_ON_WORDS
+    assert division.of_part(partition, words, "test") == (partition, words)
+    of_train, heard_words = division.of_part(partition, words, "train")
+    assert heard_words == division.TRAINED_ON_WORDS
+    assert of_train.protocol == division.TRAINED_ON
     some = partition.heard.copy()
     some[np.flatnonzero(partition.part("test"))[:3]] = True
     some = dataclasses.replace(partition, heard=some)
-    heard_words = evaluator.words_of_part(words, some, "test")
+    of_test, heard_words = division.of_part(some, words, "test")
+    assert of_test.protocol == "official"
     assert heard_words == f"{words}; 3 of these 20 notes were trained on"
 
 
@@ -235,8 +270,8 @@ def test_of_another_set_the_weights_may_have_heard_all_before(ten_organs, data_d
         trained_on = {**own, "started_from": earlier}
         partition, words = divided(trained_on, records, FULL_NAMES["extra"])
         assert partition.heard.all() == all_heard
-        words = evaluator.words_of_part(words, partition, "train")
-        assert (words == evaluator.TRAINED_ON_WORDS) == all_heard
+        _, words = division.of_part(partition, words, "train")
+        assert (words == division.TRAINED_ON_WORDS) == all_heard
 
 
 def test_leakage_is_looked_for_in_what_the_weights_heard_before(data_dir, tmp_path):

@@ -32,6 +32,14 @@ def test_a_name_that_no_font_has_is_said_in_one_line(caplog):
     assert f"no font here has {unassigned};" in record.getMessage()
 
 
+def test_a_font_that_is_gone_is_passed_over(caplog, monkeypatch):
+    gone = font_manager.FontEntry(fname="/gone.ttf", name="Gone")
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [gone])
+    drawn("reed", "\U000e1000b")
+    [record] = caplog.records
+    assert "no font here has" in record.getMessage()
+
+
 def test_another_installed_font_helps_out(caplog):
     usual = font_manager.findfont(font_manager.FontProperties())
     known = set(FT2Font(usual).get_charmap())

@@ -101,6 +101,19 @@ def test_a_part_of_the_folds_is_called_so(tmp_path):
     assert words in pooled.result["protocol_words"]
 
 
+def test_what_is_said_of_one_fold_is_said_of_all(tmp_path):
+    workdirs = [write_fold(tmp_path, fold) for fold in (0, 1)]
+    path = tmp_path / "fold1/eval/nsynth_jsonwav-test/metrics.json"
+    result = json.loads(path.read_text())
+    result |= {"protocol_words": "instruments were heard", "unfinished": "1 of 9"}
+    path.write_text(json.dumps(result))
+    pooled = pooling.pool(workdirs).result
+    assert pooled["protocol_words"].startswith(
+        "fold 0: instrument split; fold 1: instruments were heard; all 2 folds pooled"
+    )
+    assert pooled["unfinished"] == "fold 1: 1 of 9"
+
+
 def recipe(**data) -> RunSettings:
     values = {"protocol": "instrument", "folds": 2, **data}
     return RunSettings(data=DataSettings(**values))

@@ -13,7 +13,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from mic_tf.evaluation import checks, evaluator, heard, report, sections
+from mic_tf.evaluation import checks, division, evaluator, heard, report, sections
 from mic_tf.pipeline import batches
 from mic_tf.training import callbacks, trainer, workfolder
 from tests.training.test_trainer import SMALL
@@ -51,7 +51,7 @@ def written(small_dataset, tmp_path_factory):
     subject = evaluator.subject_of_run(workfolder.load_run(workdir))
     records = batches.open_records(small_dataset)
     name = "nsynth_jsonwav/1.0.0"
-    partition, words = evaluator.partition_for(subject, records, name)
+    partition, words = division.partition_for(subject.trained_on, records, name)
     found = evaluator.answers(subject, records, partition.part("test"))
     # One sure mistake, so that there is always something to see.
     found.probabilities[0] = np.eye(11)[(found.truth[0] + 1) % 11]

@@ -207,6 +207,9 @@ def test_what_was_heard_is_known_of_the_first_run(pair, small_dataset, tmp_path)
     combining.combine([pair[0], fewer], [0.5, 0.5], str(tmp_path / "more_first"))
     with pytest.raises(UserError, match="heard notes that .*fewer did not"):
         combining.combine([fewer, pair[0]], [0.5, 0.5], str(tmp_path / "both"))
+    # More than there are leave none out.
+    most = trained(tmp_path / "most", small_dataset, data={"max_notes": 1_000})
+    combining.combine([most, pair[0]], [0.5, 0.5], str(tmp_path / "most_first"))
     other = tmp_path / "other"
     shutil.copytree(pair[1], other)
     config = json.loads((other / "config.json").read_text())

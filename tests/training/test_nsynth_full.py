@@ -5,7 +5,7 @@ import pytest
 
 from mic_tf.datasets import catalogue, names, nsynth
 from mic_tf.errors import UserError
-from mic_tf.evaluation import evaluator
+from mic_tf.evaluation import division, evaluator
 from mic_tf.pipeline import batches
 from mic_tf.settings import DataSettings, TrainSettings
 from mic_tf.training import trainer, workfolder
@@ -58,7 +58,9 @@ def test_nan_in_audio_is_left_out_and_counted_with_skip_bad(tmp_path, caplog):
 
     records = batches.open_records(builder, skip_bad=True)
     subject = evaluator.subject_of_run(trained)
-    partition, _ = evaluator.partition_for(subject, records, "nsynth_jsonwav/1.0.0")
+    partition, _ = division.partition_for(
+        subject.trained_on, records, "nsynth_jsonwav/1.0.0"
+    )
     found = evaluator.answers(subject, records, partition.part("test"))
     assert len(found.rows) == 5
     assert np.isfinite(found.probabilities).all()

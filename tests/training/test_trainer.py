@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import textwrap
 
@@ -116,6 +117,17 @@ def test_records_are_opened_once_and_handed_on(small_dataset, tmp_path, monkeypa
 def test_other_settings_are_refused_and_named(finished, small_dataset):
     with pytest.raises(UserError, match="batch_size: 6 -> 12"):
         trainer.train(changed("train", batch_size=12), str(finished), small_dataset)
+
+
+def test_checkpoints_without_a_description_are_not_gone_on_with(
+    finished, small_dataset, tmp_path
+):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(UserError, match="run: has checkpoints but no config.json"):
+        trainer.train(SMALL, str(folder), small_dataset)
+    assert not (folder / "config.json").exists()
 
 
 class _Stop(Exception):

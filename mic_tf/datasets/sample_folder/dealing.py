@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 
 from absl import logging
 
-from mic_tf.datasets import schema
 from mic_tf.datasets.sample_folder.recordings import Recording
 from mic_tf.errors import UserError
 from mic_tf.taxonomy import SPLITS
@@ -63,7 +62,7 @@ def instrument_names(recordings: Iterable[Recording]) -> dict[tuple[str, str], s
 
 
 def _warn_of_files(recordings: Sequence[Recording]) -> None:
-    alone = [r for r in recordings if schema.is_named_after(r.instrument, r.id)]
+    alone = [r for r in recordings if not r.named]
     if len(alone) > 1:
         logging.warning(
             "%d of %d files are taken for an instrument each (%s and others): where "

@@ -26,6 +26,7 @@ class Recording:
       pitch: MIDI pitch or -1.
       velocity: MIDI velocity or -1.
       split: as the source says, or empty.
+      named: whether the source names the instrument; else it has the file's name.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Recording:
     pitch: int = UNKNOWN
     velocity: int = UNKNOWN
     split: str = ""
+    named: bool = True
 
 
 def find(source: str, problems: Problems) -> list[Recording]:
@@ -96,7 +98,12 @@ def _in_class_folders(
             instrument = first if rest else os.path.splitext(inside)[0]
             label = printable(family)
             yield Recording(
-                f"{prefix}{label}/{inside}", path, label, instrument, split=split
+                f"{prefix}{label}/{inside}",
+                path,
+                label,
+                instrument,
+                split=split,
+                named=bool(rest),
             )
 
 
@@ -156,6 +163,7 @@ def _from_row(row: dict[str, str | None], source: str) -> Recording:
         pitch=_midi(values.get("pitch", ""), "pitch"),
         velocity=_midi(values.get("velocity", ""), "velocity"),
         split=split,
+        named=bool(values.get("instrument")),
     )
 
 
