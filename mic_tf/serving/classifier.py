@@ -232,12 +232,11 @@ class Classifier:
         for row, window in zip(batch, windows, strict=True):
             row[: window.size] = window
         answers, embeddings = self._infer(batch)
+        weights = np.array([passing.weight(window) for window in windows])
         familiar = [None] * len(batch)
         if self._familiarity:
-            silent = [passing.is_silent(window) for window in windows]
             found = self._familiarity.of(embeddings)
-            familiar = np.where(silent, None, found)
-        weights = [passing.weight(window) for window in windows]
+            familiar = np.where(weights <= passing.LEAST_WEIGHT, None, found)
         return zip(answers, embeddings, familiar, weights, strict=True)
 
     def _answer(self, sound: SoundInPassing) -> Answer | UserError:

@@ -24,8 +24,8 @@ class SoundInPassing:
       windows_of_it: start in seconds and waveform of each window.
       channels: how many there were before their mean was taken.
       error: what went wrong, if anything did.
-      silent: whether all windows met are.
-      classified: windows classified so far.
+      silent: whether all windows classified so far are.
+      classified: how many there are.
       weight: the sum of theirs.
       probabilities: their weighted sum.
       embedding: their weighted sum.
@@ -53,7 +53,6 @@ class SoundInPassing:
         try:
             for start, waveform in self.windows_of_it:
                 self._read += 1
-                self.silent = self.silent and is_silent(waveform)
                 yield start, waveform
         except UserError as error:
             self.error = error
@@ -72,6 +71,7 @@ class SoundInPassing:
     ) -> None:
         """Takes what a model says of one window, and the weight that it has."""
         self.classified += 1
+        self.silent = self.silent and weight <= LEAST_WEIGHT
         self.weight += weight
         self.probabilities += weight * probabilities.astype(np.float64)
         self.embedding += weight * embedding.astype(np.float64)
@@ -82,18 +82,16 @@ class SoundInPassing:
         return self._ended and (self.error is not None or self.classified == self._read)
 
 
-def is_silent(window: np.ndarray) -> bool:
-    """Whether there is nothing to be heard in a float waveform."""
-    return waveforms.swing(window) <= SILENCE_PEAK
-
-
 def weight(window: np.ndarray) -> float:
     """How much a window counts among those of its sound: its root mean square.
 
     Args:
       window: float32 [samples].
+
+    Returns:
+      `LEAST_WEIGHT` where it is silent, else more.
     """
-    if is_silent(window):
+    if waveforms.swing(window) <= SILENCE_PEAK:
         return LEAST_WEIGHT
     return max(waveforms.root_mean_square(window), LEAST_WEIGHT)
 
