@@ -26,6 +26,18 @@ def test_channels_are_the_second_axis_and_are_averaged():
     np.testing.assert_array_equal(window, np.full(900, 0.5, np.float32))
 
 
+def test_swing_and_root_mean_square_do_not_count_an_offset():
+    sound = (0.3 * np.sin(np.arange(6_283) / 100)).astype(np.float32)
+    for offset in (0.0, 0.5, -100.0):
+        moved = sound + np.float32(offset)
+        assert waveforms.swing(moved) == pytest.approx(0.3, abs=1e-4)
+        assert waveforms.root_mean_square(moved) == pytest.approx(
+            0.3 / np.sqrt(2), rel=1e-3
+        )
+    nothing = np.zeros(0, np.float32)
+    assert waveforms.swing(nothing) == waveforms.root_mean_square(nothing) == 0.0
+
+
 def test_a_rate_is_taken_to_16_khz():
     assert only_window(np.zeros(48_000), 48_000).size == 16_000
 
