@@ -112,7 +112,8 @@ def _train(
             )
     run = _Run(settings, workdir, data, placement, trainee, saver, steps)
     # Written when nothing that a person can get wrong is left to do.
-    if placement.is_chief and not resuming:
+    # Again where nothing was saved yet: the weights it starts from may be others now.
+    if placement.is_chief and not (resuming and restored):
         workfolder.write_config(workdir, settings, labels, data.description)
     started = time.monotonic()
     with _stop_on_sigterm(saver), _faults_named(data.records):

@@ -264,6 +264,23 @@ def test_start_from_another_run_is_not_forgotten_when_the_first_start_failed(
     )
 
 
+def test_what_a_run_started_from_is_that_of_its_first_checkpoint(
+    finished, small_dataset, tmp_path
+):
+    """A start that ended before it saved anything may have been from other weights."""
+    run = changed("train", init_from=str(finished), epochs=1)
+    trainer.train(run, str(tmp_path / "run"), small_dataset)
+    whole = json.loads((tmp_path / "run" / "config.json").read_text())
+    [before] = whole["data"].pop("started_from")
+    assert before["dataset"] == whole["data"]["dataset"]
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / "config.json").write_text(json.dumps(whole))
+    trainer.train(run, str(begun), small_dataset)
+    found = json.loads((begun / "config.json").read_text())
+    assert found["data"]["started_from"] == [before]
+
+
 def test_other_notes_than_those_begun_with_are_refused(finished, small_dataset):
     original = (finished / "config.json").read_text()
     fewer, others = json.loads(original), json.loads(original)
