@@ -163,6 +163,12 @@ class FrontEndSettings:
     top_db: float = setting(
         80.0, "Decibels kept below the loudest point of a note.", minimum=10.0
     )
+    skip_silence_db: float = setting(
+        40.0,
+        "Outside training, what lies so far below the loudest point before a sound "
+        "begins, for 0.1 s or more, is moved behind it; 0: nothing is.",
+        minimum=0.0,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

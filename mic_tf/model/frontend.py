@@ -1,6 +1,7 @@
 """The log-mel front-end, a layer of the exported graph."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ _NOTES_TOGETHER = 4
 _MOST_PIECES = 8
 _BANDS_TOGETHER = 24
 """Mel bands of one product, about."""
+_LEAST_SILENCE = 0.1
+"""Seconds of leading silence that matter; a note's attack is shorter."""
 
 
 def mel_weights(n_fft: int, n_mels: int, fmin: float, fmax: float) -> np.ndarray:
@@ -123,7 +126,8 @@ class LogMel(keras.layers.Layer):
     Input: `[batch, samples]`, int16, or float in [-1, 1].
     Output: `[batch, 1 + samples // hop_length, n_mels]`, float32; -1 is `top_db`
     below the loudest point of the note, 1 that point. A silent note is 1 throughout,
-    as librosa has it.
+    as librosa has it. Outside training the frames before the first that is within
+    `skip_silence_db` of the loudest point are moved to the end, if they last 0.1 s.
 
     Args:
       n_fft: samples of an FFT, a power of two (TFLite's FFT needs that).
@@ -132,6 +136,7 @@ class LogMel(keras.layers.Layer):
       fmin: lowest frequency in Hz.
       fmax: highest frequency in Hz.
       top_db: decibels kept below the maximum.
+      skip_silence_db: see above; 0: frames stay where they are.
     """
 
     def __init__(
@@ -142,6 +147,7 @@ class LogMel(keras.layers.Layer):
         fmin: float = 20.0,
         fmax: float = 8000.0,
         top_db: float = 80.0,
+        skip_silence_db: float = 0.0,
         **kwargs: Any,
     ):
         # tf.signal.stft is float32 only, whatever the numeric policy.
@@ -154,6 +160,7 @@ class LogMel(keras.layers.Layer):
         self.fmin = fmin
         self.fmax = fmax
         self.top_db = top_db
+        self.skip_silence_db = skip_silence_db
         self._autocast = False
         self._mel_weights = mel_weights(n_fft, n_mels, fmin, fmax)
 
@@ -166,11 +173,14 @@ class LogMel(keras.layers.Layer):
             fmin=settings.fmin,
             fmax=settings.fmax,
             top_db=settings.top_db,
+            skip_silence_db=settings.skip_silence_db,
             **kwargs,
         )
 
-    def call(self, waveform: tf.Tensor) -> tf.Tensor:
+    def call(self, waveform: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         decibels = self.decibels(waveform)
+        if self.skip_silence_db and not training:
+            decibels = self._from_the_first_sound(decibels)
         return 1.0 + 2.0 * decibels / self.top_db
 
     def decibels(self, waveform: tf.Tensor) -> tf.Tensor:
@@ -186,6 +196,16 @@ class LogMel(keras.layers.Layer):
         decibels = (10.0 / np.log(10.0)) * tf.math.log(tf.maximum(power, _AMIN))
         peak = tf.reduce_max(decibels, axis=(1, 2), keepdims=True)
         return tf.maximum(decibels - peak, -self.top_db)
+
+    def _from_the_first_sound(self, decibels: tf.Tensor) -> tf.Tensor:
+        """Moves the silence before each note behind it."""
+        frames = decibels.shape[1] or tf.shape(decibels)[1]
+        heard = tf.reduce_max(decibels, axis=2) >= -self.skip_silence_db
+        first = tf.argmax(tf.cast(heard, tf.float32), axis=1, output_type=tf.int32)
+        least = math.ceil(_LEAST_SILENCE * SAMPLE_RATE / self.hop_length)
+        lead = tf.where(first >= least, first, 0)
+        order = (tf.range(frames) + lead[:, tf.newaxis]) % frames
+        return tf.gather(decibels, order, batch_dims=1)
 
     def mel_power(self, waveform: tf.Tensor) -> tf.Tensor:
         """Mel power spectrogram, `[batch, frames, n_mels]` float32."""
@@ -222,4 +242,5 @@ class LogMel(keras.layers.Layer):
             "fmin": self.fmin,
             "fmax": self.fmax,
             "top_db": self.top_db,
+            "skip_silence_db": self.skip_silence_db,
         }

@@ -92,7 +92,8 @@ class Pictures(keras.callbacks.Callback):
         settings = self._settings.augment
         with randomness.step_randomness(self._settings.train.seed, tf.constant(0)):
             changed, _ = augment.augment_waveforms(waveform, target, settings)
-            after = augment.augment_log_mel(frontend(changed), settings)
+            log_mel = frontend(changed, training=True)
+            after = augment.augment_log_mel(log_mel, settings)
         return _picture(frontend(waveform)), _picture(after)
 
     def _confusion(self) -> np.ndarray:

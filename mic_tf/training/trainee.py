@@ -45,7 +45,9 @@ class Trainee(keras.Model):
                 waveform, target, settings.augment
             )
             log_mel = augment.augment_log_mel(
-                self._frontend(waveform), settings.augment, settings.frontend.top_db
+                self._frontend(waveform, training=True),
+                settings.augment,
+                settings.frontend.top_db,
             )
             with tf.GradientTape() as tape:
                 logits, _ = self._network(log_mel, training=True)

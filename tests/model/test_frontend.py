@@ -151,14 +151,55 @@ def test_silence_gives_finite_values():
     assert np.isfinite(LogMel()(tf.zeros([1, 64_000]))).all()
 
 
+def late(seconds: float, noise: float) -> np.ndarray:
+    """A note that begins late, in noise of this amplitude, float32 [1, 64000]."""
+    time = np.arange(48_000) / 16_000
+    note = 0.5 * np.exp(-time) * np.sin(2 * np.pi * 440 * time)
+    random = np.random.default_rng(0)
+    waveform = noise * random.standard_normal(64_000)
+    start = int(seconds * 16_000)
+    waveform[start : start + len(note)] += note[: 64_000 - start]
+    return waveform[np.newaxis].astype(np.float32)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-3])
+@pytest.mark.parametrize("hop_length", [512, 1000])
+@pytest.mark.parametrize("frames", [0, 5, 16])
+def test_silence_before_a_note_is_moved_behind_it(noise, hop_length, frames):
+    layer = LogMel(hop_length=hop_length, skip_silence_db=40.0)
+    as_it_is = LogMel(hop_length=hop_length)
+    waveform = late(frames * hop_length / 16_000, noise)
+    plain, skipped = as_it_is(waveform).numpy()[0], layer(waveform).numpy()[0]
+    heard = plain.max(axis=1) >= 0.0
+    [lead] = {int(np.argmax(heard))} & {frames, max(frames - 1, 0)}
+    np.testing.assert_array_equal(skipped, np.roll(plain, -lead, axis=0))
+    np.testing.assert_array_equal(layer(waveform, training=True)[0], plain)
+    louder_noise = late(frames * hop_length / 16_000, 0.1)
+    np.testing.assert_array_equal(layer(louder_noise), as_it_is(louder_noise))
+
+
+def test_an_attack_is_no_silence():
+    layer, as_it_is = LogMel(skip_silence_db=40.0), LogMel()
+    attack = late(0.09, 0.0)
+    np.testing.assert_array_equal(layer(attack), as_it_is(attack))
+    nothing = np.zeros([1, 64_000], np.float32)
+    np.testing.assert_array_equal(layer(nothing), as_it_is(nothing))
+    # Each note of a batch for itself.
+    both = np.concatenate([late(2.0, 0.0), late(0.0, 0.0)])
+    found = layer(both).numpy()
+    np.testing.assert_array_equal(found[:1], layer(both[:1]))
+    np.testing.assert_array_equal(found[1:], as_it_is(both[1:]))
+
+
 @pytest.fixture(scope="module")
 def model():
     waveform = keras.Input([64_000], dtype="float32")
-    return keras.Model(waveform, LogMel(n_mels=40)(waveform))
+    log_mel = LogMel(n_mels=40, skip_silence_db=40.0)(waveform)
+    return keras.Model(waveform, log_mel)
 
 
 def test_survives_saved_model_and_keras_file(model, tmp_path):
-    waveforms = synthetic_waveforms()
+    waveforms = np.concatenate([synthetic_waveforms(), late(1.5, 1e-4)])
     expected = model(waveforms).numpy()
     tf.saved_model.save(model, str(tmp_path / "saved"))
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
@@ -169,7 +210,7 @@ def test_survives_saved_model_and_keras_file(model, tmp_path):
 
 
 def test_converts_to_tflite_with_built_in_ops_only(model):
-    waveforms = synthetic_waveforms()[:1]
+    waveforms = late(1.5, 1e-4)
     function = tf.function(model).get_concrete_function(tf.TensorSpec([1, 64_000]))
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
