@@ -1,6 +1,7 @@
 """`predict` on one long file and on many short ones, against a librosa front-end."""
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
@@ -11,7 +12,7 @@ from absl import flags
 
 from mic_tf import settings as run_settings_module
 from mic_tf.model import networks
-from mic_tf.serving import exporter, prediction
+from mic_tf.serving import exporter, passing, prediction
 from mic_tf.serving.classifier import Classifier
 from mic_tf.serving.folding import fold_batch_norm
 from mic_tf.settings import RunSettings
@@ -114,6 +115,7 @@ def _export(run: RunSettings, workdir: pathlib.Path):
     workfolder.write_config(str(workdir), run, FAMILIES, data)
     best = tf.train.Checkpoint(model=model)
     snapshots.save(best, str(workdir / "best"), 1, {"epoch": 1}, keep=1)
+    (workdir / workfolder.SUMMARY).write_text(json.dumps({"epochs": 1}))
     exporter.export(workfolder.load_run(str(workdir)), str(workdir / "export"))
     return model, Classifier.load(workdir)
 
@@ -140,9 +142,12 @@ def _difference(
     answer: Callable[[np.ndarray], np.ndarray],
     path: pathlib.Path,
 ) -> float:
-    """How far apart both are on a file, whose answer is the mean over its windows."""
+    """How far apart both are on a file; `passing.weight` says how windows count."""
     ours = np.array(list(classifier(path).probabilities.values()))
-    return float(np.abs(answer(_windows(path)).mean(axis=0) - ours).max())
+    windows = _windows(path)
+    weights = [passing.weight(window) for window in windows]
+    theirs = np.average(answer(windows), axis=0, weights=weights)
+    return float(np.abs(theirs - ours).max())
 
 
 def _windows(path: pathlib.Path) -> np.ndarray:
