@@ -1,12 +1,15 @@
 """Long recordings: what is heard from when to when."""
 
+import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 
+import numpy as np
+
 from mic_tf.audio import reading
 from mic_tf.errors import UserError
-from mic_tf.serving import rows
-from mic_tf.serving.classifier import Classifier
+from mic_tf.serving import passing, rows
+from mic_tf.serving.classifier import SILENCE, Classifier, Window
 from mic_tf.serving.doubt import NEVER, Doubt
 from mic_tf.taxonomy import SAMPLE_RATE
 
@@ -43,7 +46,10 @@ def segments(
 ) -> Iterator[Segment]:
     """The segments of a recording, neighbouring equal answers joined.
 
-    A window's answer counts from its start to the start of the next one.
+    A window's answer counts around its middle: from the middle of what it shares with
+    the window before to the middle of what it shares with the next, which is where the
+    one ends and the other begins if they share nothing. Where nothing is to be heard in
+    between, that is silence, whatever the rest of the window holds.
 
     Args:
       classifier: the model.
@@ -87,15 +93,45 @@ def _pieces(
     batch_size: int,
     doubt: Doubt,
 ) -> Iterator[Segment]:
-    """One segment for each window, up to the start of the next."""
-    last = None
-    for window in classifier.classify_windows(windows, batch_size):
-        if last:
-            yield dataclasses.replace(last, end=window.start)
-        family = doubt.family(window)
-        last = Segment(path, window.start, window.end, family, window.probability)
+    """One segment for each window, see `segments`."""
+    waveforms: collections.deque[np.ndarray] = collections.deque()
+
+    def kept() -> Iterator[tuple[float, np.ndarray]]:
+        for start, waveform in windows:
+            waveforms.append(waveform)
+            yield start, waveform
+
+    last, start, fault = None, 0.0, None
+    try:
+        for window in classifier.classify_windows(kept(), batch_size):
+            if last:
+                end = (last.end + window.start) / 2
+                yield _piece(path, last, waveforms.popleft(), start, end, doubt)
+                start = end
+            last = window
+    except UserError as error:
+        fault = error
     if last:
-        yield last
+        yield _piece(path, last, waveforms.popleft(), start, last.end, doubt)
+    if fault:
+        raise fault
+
+
+def _piece(
+    path: str,
+    window: Window,
+    waveform: np.ndarray,
+    start: float,
+    end: float,
+    doubt: Doubt,
+) -> Segment:
+    """What a window says of a part of it, from `start` to `end` in seconds."""
+    first, after = (
+        round((seconds - window.start) * SAMPLE_RATE) for seconds in (start, end)
+    )
+    if passing.weight(waveform[first:after]) <= passing.LEAST_WEIGHT:
+        return Segment(path, start, end, SILENCE, 1.0)
+    return Segment(path, start, end, doubt.family(window), window.probability)
 
 
 def _joined(first: Segment, second: Segment) -> Segment:

@@ -60,7 +60,34 @@ def test_a_shorter_hop_finds_the_change_closer(classifier, tmp_path):
     sound = np.where(np.arange(160_000) < 5.2 * 16_000, 0.8, 0.2)
     soundfile.write(path, buzz(sound), 16_000)
     [first, second] = timeline.segments(classifier, str(path), hop_seconds=0.5)
-    assert (first.end, second.start, second.end) == (5.5, 5.5, 10.0)
+    # The first window that begins behind it is that from 5.5 to 9.5 s: it counts from
+    # the middle of what it shares with the one before.
+    assert (first.end, second.start, second.end) == (7.25, 7.25, 10.0)
+
+
+def test_a_window_counts_around_its_middle_and_what_is_silent_is_silence(
+    classifier, tmp_path
+):
+    path = tmp_path / "pause.wav"
+    time = np.arange(20 * 16_000) / 16_000
+    sound = np.where((time < 6) | (time >= 12), 0.8, 0.0)
+    soundfile.write(path, buzz(sound), 16_000)
+    found = list(timeline.segments(classifier, str(path), hop_seconds=1.0))
+    stretches = [(s.start, s.end, s.family) for s in found]
+    assert stretches == [
+        (0.0, 6.5, "bell"),
+        (6.5, 11.5, "silence"),
+        (11.5, 13.5, "drum"),
+        (13.5, 20.0, "bell"),
+    ]
+
+
+def test_the_last_window_shares_its_part_with_the_one_before(classifier, tmp_path):
+    path = tmp_path / "last.wav"
+    sound = np.where(np.arange(96_000) < 1_000, 0.8, 0.2)
+    soundfile.write(path, buzz(sound), 16_000)
+    [first, second] = timeline.segments(classifier, str(path))
+    assert (first.end, second.start, second.end) == (3.0, 3.0, 6.0)
 
 
 def test_improbable_stretches_are_unsure(classifier, recording):

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from mic_tf.serving import exporter, models
+from mic_tf.serving import exporter, models, timeline
 from mic_tf.serving.classifier import Answer, Classifier
 from mic_tf.serving.doubt import Doubt
 from mic_tf.training import workfolder
@@ -15,7 +15,13 @@ from mic_tf.training import workfolder
 PROJECT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(PROJECT))
 
-from tools import format_table, position_table, tflite_table, unsure_table  # noqa: E402
+from tools import (  # noqa: E402
+    format_table,
+    position_table,
+    tflite_table,
+    timeline_table,
+    unsure_table,
+)
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +134,37 @@ def test_a_millisecond_changes_far_less_than_another_note(classifier, waveforms)
     later = position_table.moved(classifier, waveforms, 1)
     change = np.abs(later - at_start).max()
     assert 0 < change < 0.1 * np.ptp(at_start, axis=0).max()
+
+
+def test_a_recording_names_each_sample_and_a_timeline_is_held_to_it(waveforms):
+    families = ["bass", "organ", "reed"]
+    sound, names = timeline_table.recording(waveforms, families, 1.0, 2.0)
+    assert len(sound) == len(names)
+    assert set(names) == {*families, "silence"}
+    assert np.abs(sound[names == "silence"]).max() == 0
+    for family in families:
+        assert 16_000 <= (names == family).sum() <= 32_000
+    half = names == np.where(np.arange(len(names)) < len(names) // 2, names, "")
+    middle = len(names) // 2
+    found = [
+        timeline.Segment("", i / 16_000, (i + 1) / 16_000, str(names[i]))
+        for i in range(middle)
+    ]
+    of_all, of_notes = timeline_table.shares(found, names)
+    assert of_all == pytest.approx(middle / len(names))
+    assert of_notes == pytest.approx(half[names != "silence"].mean())
+
+
+def test_the_timeline_table_has_a_row_for_each_hop(whole_export, small_dataset):
+    data_dir = pathlib.Path(small_dataset.data_dir).parents[1]
+    finished = run(
+        "timeline_table.py",
+        *(f"--model={whole_export}", "--dataset=nsynth_jsonwav"),
+        *(f"--data_dir={data_dir}", "--count=3", "--longest=2"),
+    )
+    assert finished.returncode == 0, finished.stderr
+    rows = [cells(line) for line in finished.stdout.splitlines() if line[:1] == "|"]
+    assert [row[0] for row in rows[2:]] == ["0.25 s", "0.5 s", "1 s", "2 s", "4 s"]
 
 
 def test_the_same_note_gets_the_same_answer_in_every_file(
