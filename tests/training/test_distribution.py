@@ -64,8 +64,8 @@ LOSS_CURVE = """
     trainee._measure = measure
     # The front-end is float32: note by note, so that no batch size is in its rounding.
     frontend = trainee._frontend
-    trainee._frontend = lambda batch: tf.map_fn(
-        lambda note: frontend(note[tf.newaxis])[0],
+    trainee._frontend = lambda batch, training: tf.map_fn(
+        lambda note: frontend(note[tf.newaxis], training=training)[0],
         batch,
         fn_output_signature=tf.float32,
     )
