@@ -8,17 +8,15 @@ then renamed: a reader never sees half a file.
 import contextlib
 import json
 import os
-import re
 import stat
+import sys
 import uuid
-from typing import Any
+from typing import Any, BinaryIO
 
 import tensorflow as tf
 
 from mic_tf.errors import UserError
 
-_OPEN_FILES = re.compile(r"/proc/\d+(/task/\d+)?/fd|/dev/fd")
-"""Folders of links to the files that a process has open."""
 _MOST_LINKS = 40
 
 _NEEDS_TENSORFLOW_IO = ("s3://", "az://", "hdfs://")
@@ -107,15 +105,15 @@ def write_bytes(path: str, content: bytes) -> None:
     """
     straight = is_stream(path)
     target = path if straight else link_target(path)
-    temporary = target if straight else temporary_name(target)
+    temporary = "" if straight else temporary_name(target)
     try:
         make_folder(os.path.dirname(target) or ".")
-        with tf.io.gfile.GFile(temporary, "ab" if straight else "wb") as file:
+        with open_stream(path) if straight else open_new(temporary) as file:
             file.write(content)
-        if temporary != target:
+        if temporary:
             tf.io.gfile.rename(temporary, target, overwrite=True)
     except (tf.errors.OpError, OSError) as error:
-        if temporary != target:
+        if temporary:
             remove(temporary)
         raise UserError(f"{path}: cannot be written: {reason(error)}") from error
 
@@ -130,19 +128,35 @@ def is_stream(path: str) -> bool:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
         return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or _is_open_file(path)
+    is_plain = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+    return not is_plain or _open_number(path) is not None
 
 
-def _is_open_file(path: str) -> bool:
-    """Whether a path leads to a file by the number under which it is open here."""
+def open_stream(path: str) -> BinaryIO:
+    """A stream to write into, see `is_stream`; what is open already goes on there."""
+    number = _open_number(path)
+    if number is None:
+        return open(path, "ab", buffering=0)
+    sys.stdout.flush()
+    return open(os.dup(number), "wb", buffering=0)
+
+
+def open_new(path: str) -> BinaryIO:
+    """A file to write anew, on any file system."""
+    return tf.io.gfile.GFile(path, "wb")
+
+
+def _open_number(path: str) -> int | None:
+    """The number under which this process has a file open, where a path says that."""
+    own = {f"/proc/{os.getpid()}/fd", "/dev/fd"}
     for _ in range(_MOST_LINKS):
-        folder = os.path.dirname(path) or "."
-        if _OPEN_FILES.fullmatch(os.path.realpath(folder)):
-            return True
+        folder, name = os.path.split(path)
+        if os.path.realpath(folder or ".") in own and name.isdecimal():
+            return int(name)
         if not os.path.islink(path):
-            return False
+            return None
         path = os.path.join(folder, os.readlink(path))
-    return False
+    return None
 
 
 def link_target(path: str) -> str:

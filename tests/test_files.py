@@ -77,7 +77,15 @@ def test_standard_output_is_written_to_at_its_end(tmp_path, monkeypatch, write):
         link.symlink_to(f"/proc/self/fd/{file.fileno()}")
         write(str(link))
         file.write(b"later\n")
-    assert log.read_text() == "earlier\none\ntwo\nlater\n"
+    with open(log, "r+b") as file:
+        # As a shell opens it with `>`: what comes later goes on behind it.
+        file.seek(0, os.SEEK_END)
+        link.unlink()
+        link.symlink_to(f"/proc/self/fd/{file.fileno()}")
+        write(str(link))
+        file.write(b"last\n")
+    text = "earlier\none\ntwo\nlater\none\ntwo\nlast\n"
+    assert log.read_text() == text
     assert sorted(os.listdir(tmp_path)) == ["log", "stdout"]
 
 

@@ -22,7 +22,7 @@ from tools import measured_notes
 
 flags.adopt_module_key_flags(measured_notes)
 
-MILLISECONDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+MILLISECONDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 530, 1000, 1030, 1777, 1970, 2000)
 _SOUNDING = 2 * SAMPLE_RATE
 _FADE = SAMPLE_RATE // 20
 

@@ -1,6 +1,5 @@
 """Waveforms in memory: checked, brought to 16 kHz, cut into windows."""
 
-import numbers
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -30,7 +29,7 @@ def windows(
       UserError: the shape, dtype, rate or a sample is not accepted, or the sound is
         shorter than 50 ms.
     """
-    check_rate("waveform", sample_rate)
+    sample_rate = check_rate("waveform", sample_rate)
     if waveform.ndim not in (1, 2) or not 1 <= waveform[:1].size <= MAX_CHANNELS:
         raise UserError(
             f"waveform: shape {list(waveform.shape)}; [samples] or [samples, channels] "
@@ -115,18 +114,26 @@ def as_float(waveform: np.ndarray) -> np.ndarray:
     )
 
 
-def check_rate(name: str, rate: float) -> None:
+def check_rate(name: str, rate: float) -> float:
     """Refuses a sample rate outside 8 to 192 kHz.
+
+    Returns:
+      The rate as a number, also of an array or a tensor of one.
 
     Raises:
       UserError: with the name of what has that rate.
     """
-    if not isinstance(rate, numbers.Real):
+    try:
+        number = None if isinstance(rate, str | bytes) else float(rate)
+    except (TypeError, ValueError):
+        number = None
+    if number is None:
         raise UserError(f"{name}: sample rate {rate!r}; a number of Hz expected")
-    if not MIN_RATE <= rate <= MAX_RATE:
+    if not MIN_RATE <= number <= MAX_RATE:
         raise UserError(
             f"{name}: sample rate {rate} Hz; {MIN_RATE} to {MAX_RATE} Hz expected"
         )
+    return number
 
 
 def check_samples(name: str, samples: np.ndarray, first: int = 0) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mic_tf.taxonomy import NOTE_SAMPLES, QUALITIES, SOURCES
+from mic_tf.taxonomy import NOTE_SAMPLES, QUALITIES, SOURCES, SPLITS
 
 UNKNOWN = -1
 """Pitch or velocity of a recording that does not say."""
@@ -102,6 +102,8 @@ def is_named_after(instrument: str, file: str) -> bool:
     """
     stem = os.path.splitext(file)[0]
     *folders, name = stem.split("/")
+    if folders and folders[0] in SPLITS:
+        del folders[0]
     if len(folders) > 1 and folders[-1] == name:
         return False
     return f"/{stem}".endswith(f"/{instrument}")

@@ -127,7 +127,8 @@ class LogMel(keras.layers.Layer):
     Output: `[batch, 1 + samples // hop_length, n_mels]`, float32; -1 is `top_db`
     below the loudest point of the note, 1 that point. A silent note is 1 throughout,
     as librosa has it. Outside training the frames before the first that is within
-    `skip_silence_db` of the loudest point are moved to the end, if they last 0.1 s.
+    `skip_silence_db` of the loudest point are moved to the end, if they are about 0.1 s
+    (as far as frames can tell); none is at or above `top_db`.
 
     Args:
       n_fft: samples of an FFT, a power of two (TFLite's FFT needs that).
@@ -202,7 +203,9 @@ class LogMel(keras.layers.Layer):
         frames = decibels.shape[1] or tf.shape(decibels)[1]
         heard = tf.reduce_max(decibels, axis=2) >= -self.skip_silence_db
         first = tf.argmax(tf.cast(heard, tf.float32), axis=1, output_type=tf.int32)
-        least = math.ceil(_LEAST_SILENCE * SAMPLE_RATE / self.hop_length)
+        # The first frame that hears a sound does so with its last samples.
+        silent = _LEAST_SILENCE * SAMPLE_RATE - self.n_fft // 2
+        least = max(1, math.ceil(silent / self.hop_length))
         lead = tf.where(first >= least, first, 0)
         order = (tf.range(frames) + lead[:, tf.newaxis]) % frames
         return tf.gather(decibels, order, batch_dims=1)

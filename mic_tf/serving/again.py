@@ -7,6 +7,8 @@ this program takes, where the work folder is gone.
 import dataclasses
 from typing import Any
 
+from absl import logging
+
 from mic_tf import bundled, files
 from mic_tf.errors import UserError
 from mic_tf.serving import contract as contracts
@@ -51,11 +53,23 @@ def open_export(source: str) -> Exported | None:
         raise UserError(
             f"{folder}: an export without weights; give the work folder of its run"
         )
-    origin = starting.find(folder)
+    try:
+        origin = starting.find(folder)
+    except UserError as error:
+        raise UserError(
+            f"{folder}: its contract names {contract.weights}/, but no whole weights "
+            "are there; give the work folder of its run"
+        ) from error
     if origin.labels != contract.labels:
         raise UserError(
             f"{folder}: its weights are of {', '.join(origin.labels)}, its contract of "
             f"{', '.join(contract.labels)}; the same families expected"
+        )
+    if "skip_silence_db" not in contract.settings.get("frontend", {}):
+        logging.warning(
+            "%s: the figures in its contract are from before --skip_silence_db; they "
+            "are kept, and true of sounds without silence before them",
+            folder,
         )
     known = None
     if contract.min_familiarity is not None:

@@ -54,7 +54,7 @@ def _file(path: str) -> Iterator[Write]:
     with _faults_of(path):
         if os.path.dirname(path):
             files.make_folder(os.path.dirname(path))
-        file = tf.io.gfile.GFile(partial, "ab" if straight else "wb")
+        file = files.open_stream(path) if straight else files.open_new(partial)
 
     def write(text: str) -> None:
         with _faults_of(path):

@@ -32,7 +32,7 @@ HEAD = "logits"
 """How the names of layers end whose outputs are families."""
 
 _SECTIONS = ("frontend", "network")
-_FREE = ("dropout",)
+_FREE = ("dropout", "skip_silence_db")
 """What may differ from the run that the weights are from."""
 
 

@@ -94,7 +94,8 @@ class Pictures(keras.callbacks.Callback):
             changed, _ = augment.augment_waveforms(waveform, target, settings)
             log_mel = frontend(changed, training=True)
             after = augment.augment_log_mel(log_mel, settings)
-        return _picture(frontend(waveform)), _picture(after)
+            before = frontend(waveform, training=True)
+        return _picture(before), _picture(after)
 
     def _confusion(self) -> np.ndarray:
         """The epoch's counts on this host: validation's, else training's."""

@@ -200,6 +200,8 @@ def test_an_instrument_may_be_named_after_its_file():
     assert schema.is_named_after("banjo/0", "banjo/0.wav")
     assert schema.is_named_after("0", "0.wav")
     assert schema.is_named_after("takes/0", "takes/0.wav")
+    assert schema.is_named_after("banjo", "train/banjo/banjo.wav")
+    assert not schema.is_named_after("0", "train/banjo/0/0.wav")
     assert not schema.is_named_after("0", "banjo/0/0.wav")
     assert not schema.is_named_after("a", "banjo/0.wav")
 

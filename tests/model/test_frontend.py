@@ -178,9 +178,20 @@ def test_silence_before_a_note_is_moved_behind_it(noise, hop_length, frames):
     np.testing.assert_array_equal(layer(louder_noise), as_it_is(louder_noise))
 
 
+@pytest.mark.parametrize(("n_fft", "hop_length"), [(1024, 512), (1024, 1000)])
+def test_a_tenth_of_a_second_is_silence(n_fft, hop_length):
+    layer = LogMel(n_fft, hop_length, skip_silence_db=40.0)
+    as_it_is = LogMel(n_fft, hop_length)
+    moved = [
+        bool(np.any(layer(late(ms / 1000, 0.0)) != as_it_is(late(ms / 1000, 0.0))))
+        for ms in (0, 50, 105, 130)
+    ]
+    assert moved == [False, False, True, True]
+
+
 def test_an_attack_is_no_silence():
     layer, as_it_is = LogMel(skip_silence_db=40.0), LogMel()
-    attack = late(0.09, 0.0)
+    attack = late(0.07, 0.0)
     np.testing.assert_array_equal(layer(attack), as_it_is(attack))
     nothing = np.zeros([1, 64_000], np.float32)
     np.testing.assert_array_equal(layer(nothing), as_it_is(nothing))

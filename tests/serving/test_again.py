@@ -46,11 +46,12 @@ def test_the_second_export_is_the_first(with_weights, tmp_path):
         assert answer.familiarity == pytest.approx(first.familiarity, abs=1e-4)
 
 
-def test_an_export_of_the_version_before_is_opened(with_weights, tmp_path):
+def test_an_export_of_the_version_before_is_opened(with_weights, tmp_path, caplog):
     shutil.copytree(with_weights, tmp_path / "old")
     path = tmp_path / "old" / "contract.json"
     content = json.loads(path.read_text())
     content["contract_version"] = 1
+    del content["settings"]["frontend"]["skip_silence_db"]
     content["windowing"]["combine"] = "mean of the windows' probabilities"
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="contract_version 1; 2 expected: export the"):
@@ -58,6 +59,7 @@ def test_an_export_of_the_version_before_is_opened(with_weights, tmp_path):
     exported = again.open_export(str(tmp_path / "old"))
     assert exported.results == [{"n": 3}]
     assert exported.familiarity[1] == 0.25
+    assert "figures in its contract are from before --skip_silence_db" in caplog.text
 
 
 def test_the_bundled_model_has_a_name(with_weights, monkeypatch):
@@ -76,6 +78,10 @@ def test_an_export_without_weights_or_of_other_families_is_refused(
 ):
     with pytest.raises(UserError, match="an export without weights; give the work"):
         again.open_export(str(tiny_export))
+    shutil.copytree(with_weights, tmp_path / "gone")
+    shutil.rmtree(tmp_path / "gone" / "weights")
+    with pytest.raises(UserError, match="names weights/, but no whole weights are"):
+        again.open_export(str(tmp_path / "gone"))
     shutil.copytree(with_weights, tmp_path / "mixed")
     path = tmp_path / "mixed" / "weights" / "config.json"
     content = json.loads(path.read_text())

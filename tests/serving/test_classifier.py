@@ -134,6 +134,10 @@ def test_one_file_is_embedded_as_a_list_of_one_is(classifier, folder):
 def test_a_rate_that_is_no_number_is_refused(classifier):
     with pytest.raises(UserError, match="sample rate '16000'; a number of Hz"):
         classifier(np.zeros(64_000), "16000")
+    note = np.sin(np.arange(64_000) / 3)
+    expected = classifier(note, 44_100).probabilities
+    for rate in (np.array(44_100), np.float32(44_100), tf.constant(44_100)):
+        assert classifier(note, rate).probabilities == expected
 
 
 def test_a_waveform_without_its_rate_is_refused(classifier):
