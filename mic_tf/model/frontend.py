@@ -21,6 +21,8 @@ _BANDS_TOGETHER = 24
 """Mel bands of one product, about."""
 _LEAST_SILENCE = 0.1
 """Seconds of leading silence that matter; a note's attack is shorter."""
+_ATTACK = 0.0025
+"""Seconds for which NSynth's notes, in the median, are not yet as loud as that."""
 
 
 def mel_weights(n_fft: int, n_mels: int, fmin: float, fmax: float) -> np.ndarray:
@@ -109,6 +111,18 @@ def _band_groups(weights: np.ndarray) -> list[_BandGroup]:
     return groups
 
 
+def _turned(waveform: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
+    """Waveforms [batch, samples] from sample `start`, [batch], what was before last."""
+    samples = tf.shape(waveform)[1]
+    if waveform.shape[0] == 1:
+        twice = tf.concat([waveform, waveform], axis=1)
+        turned = tf.slice(twice, [0, start[0]], [1, samples])
+    else:
+        order = (tf.range(samples) + start[:, tf.newaxis]) % samples
+        turned = tf.gather(waveform, order, batch_dims=1)
+    return tf.ensure_shape(turned, waveform.shape)
+
+
 def _hz_to_mel(frequency: float) -> float:
     return 2595.0 * np.log10(1.0 + frequency / 700.0)
 
@@ -126,9 +140,9 @@ class LogMel(keras.layers.Layer):
     Input: `[batch, samples]`, int16, or float in [-1, 1].
     Output: `[batch, 1 + samples // hop_length, n_mels]`, float32; -1 is `top_db`
     below the loudest point of the note, 1 that point. A silent note is 1 throughout,
-    as librosa has it. Outside training the frames before the first that is within
-    `skip_silence_db` of the loudest point are moved to the end, if they are about 0.1 s
-    (as far as frames can tell); none is at or above `top_db`.
+    as librosa has it. Outside training the samples before a sound, whose frames are
+    more than `skip_silence_db` below the loudest point, are moved to the end, if they
+    are about 0.1 s (as far as frames can tell); none is at or above `top_db`.
 
     Args:
       n_fft: samples of an FFT, a power of two (TFLite's FFT needs that).
@@ -137,7 +151,7 @@ class LogMel(keras.layers.Layer):
       fmin: lowest frequency in Hz.
       fmax: highest frequency in Hz.
       top_db: decibels kept below the maximum.
-      skip_silence_db: see above; 0: frames stay where they are.
+      skip_silence_db: see above; 0: all samples stay where they are.
     """
 
     def __init__(
@@ -181,7 +195,7 @@ class LogMel(keras.layers.Layer):
     def call(self, waveform: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         decibels = self.decibels(waveform)
         if self.skip_silence_db and not training:
-            decibels = self._from_the_first_sound(decibels)
+            decibels = self._without_silence_before(waveform, decibels)
         return 1.0 + 2.0 * decibels / self.top_db
 
     def decibels(self, waveform: tf.Tensor) -> tf.Tensor:
@@ -198,17 +212,45 @@ class LogMel(keras.layers.Layer):
         peak = tf.reduce_max(decibels, axis=(1, 2), keepdims=True)
         return tf.maximum(decibels - peak, -self.top_db)
 
-    def _from_the_first_sound(self, decibels: tf.Tensor) -> tf.Tensor:
-        """Moves the silence before each note behind it."""
-        frames = decibels.shape[1] or tf.shape(decibels)[1]
+    def _without_silence_before(
+        self, waveform: tf.Tensor, decibels: tf.Tensor
+    ) -> tf.Tensor:
+        """The decibels again where notes begin late, of waveforms that do not."""
         heard = tf.reduce_max(decibels, axis=2) >= -self.skip_silence_db
         first = tf.argmax(tf.cast(heard, tf.float32), axis=1, output_type=tf.int32)
         # The first frame that hears a sound does so with its last samples.
         silent = _LEAST_SILENCE * SAMPLE_RATE - self.n_fft // 2
         least = max(1, math.ceil(silent / self.hop_length))
-        lead = tf.where(first >= least, first, 0)
-        order = (tf.range(frames) + lead[:, tf.newaxis]) % frames
-        return tf.gather(decibels, order, batch_dims=1)
+        is_late = first >= least
+
+        def again() -> tf.Tensor:
+            start = tf.where(is_late, self._start(waveform, first), 0)
+            return self.decibels(_turned(waveform, start))
+
+        return tf.cond(tf.reduce_any(is_late), again, lambda: decibels)
+
+    def _start(self, waveform: tf.Tensor, frame: tf.Tensor) -> tf.Tensor:
+        """The sample at which a sound begins that is first heard in a frame.
+
+        Args:
+          waveform: [batch, samples].
+          frame: int32 [batch], 1 or more.
+
+        Returns:
+          int32 [batch].
+        """
+        # The frame before would have heard it earlier, this one does not hear it later.
+        earliest = (frame - 1) * self.hop_length + self.n_fft // 4
+        latest = frame * self.hop_length + self.n_fft // 2
+        loudness = tf.abs(tf.cast(waveform, tf.float32))
+        peak = tf.reduce_max(loudness, axis=1, keepdims=True)
+        is_loud = loudness >= peak * 10.0 ** (-self.skip_silence_db / 20.0)
+        samples = tf.shape(waveform)[1]
+        place = tf.range(samples)
+        is_start = is_loud & (place >= earliest[:, tf.newaxis])
+        start = tf.argmax(tf.cast(is_start, tf.float32), axis=1, output_type=tf.int32)
+        start = tf.minimum(tf.clip_by_value(start, earliest, latest), samples)
+        return tf.maximum(start - round(_ATTACK * SAMPLE_RATE), 0)
 
     def mel_power(self, waveform: tf.Tensor) -> tf.Tensor:
         """Mel power spectrogram, `[batch, frames, n_mels]` float32."""

@@ -163,19 +163,35 @@ def late(seconds: float, noise: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-3])
-@pytest.mark.parametrize("hop_length", [512, 1000])
-@pytest.mark.parametrize("frames", [0, 5, 16])
-def test_silence_before_a_note_is_moved_behind_it(noise, hop_length, frames):
-    layer = LogMel(hop_length=hop_length, skip_silence_db=40.0)
-    as_it_is = LogMel(hop_length=hop_length)
-    waveform = late(frames * hop_length / 16_000, noise)
-    plain, skipped = as_it_is(waveform).numpy()[0], layer(waveform).numpy()[0]
-    heard = plain.max(axis=1) >= 0.0
-    [lead] = {int(np.argmax(heard))} & {frames, max(frames - 1, 0)}
-    np.testing.assert_array_equal(skipped, np.roll(plain, -lead, axis=0))
-    np.testing.assert_array_equal(layer(waveform, training=True)[0], plain)
-    louder_noise = late(frames * hop_length / 16_000, 0.1)
+@pytest.mark.parametrize(("n_fft", "hop_length"), [(1024, 512), (1024, 1000)])
+@pytest.mark.parametrize("seconds", [0.11, 0.2, 0.5, 0.53, 1.777, 2.9])
+def test_silence_before_a_note_is_moved_behind_it(noise, n_fft, hop_length, seconds):
+    layer = LogMel(n_fft, hop_length, skip_silence_db=40.0)
+    as_it_is = LogMel(n_fft, hop_length)
+    waveform = late(seconds, noise)
+    # The sine's first sample is zero, and 2.5 ms are left before it is loud.
+    moved = np.roll(waveform, 40 - int(seconds * 16_000) - 1, axis=1)
+    expected = as_it_is(moved)
+    np.testing.assert_allclose(layer(waveform), expected, atol=1e-4)
+    as_int = np.round(waveform * 32_768).astype(np.int16)
+    near = as_it_is(np.roll(as_int, 40 - int(seconds * 16_000) - 1, axis=1))
+    np.testing.assert_allclose(layer(as_int), near, atol=1e-4)
+    plain = as_it_is(waveform)
+    assert np.abs(plain - expected).max() > 0.1
+    np.testing.assert_array_equal(layer(waveform, training=True), plain)
+    louder_noise = late(seconds, 0.1)
     np.testing.assert_array_equal(layer(louder_noise), as_it_is(louder_noise))
+
+
+@pytest.mark.parametrize("hop_length", [256, 512, 1000])
+@pytest.mark.parametrize("place", [63_000, 63_900, 63_999])
+def test_a_sound_at_the_very_end_is_one(hop_length, place):
+    layer = LogMel(hop_length=hop_length, skip_silence_db=40.0)
+    waveform = np.zeros([1, 64_000], np.float32)
+    waveform[0, place:] = 0.5
+    for batch in (waveform, np.repeat(waveform, 2, axis=0)):
+        found = layer(batch).numpy()
+        assert np.isfinite(found).all() and found.max() == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(("n_fft", "hop_length"), [(1024, 512), (1024, 1000)])
@@ -195,11 +211,12 @@ def test_an_attack_is_no_silence():
     np.testing.assert_array_equal(layer(attack), as_it_is(attack))
     nothing = np.zeros([1, 64_000], np.float32)
     np.testing.assert_array_equal(layer(nothing), as_it_is(nothing))
-    # Each note of a batch for itself.
+    # Each note of a batch for itself, in a graph too.
     both = np.concatenate([late(2.0, 0.0), late(0.0, 0.0)])
-    found = layer(both).numpy()
-    np.testing.assert_array_equal(found[:1], layer(both[:1]))
-    np.testing.assert_array_equal(found[1:], as_it_is(both[1:]))
+    for call in (layer, tf.function(layer), tf.function(layer, jit_compile=True)):
+        found = call(tf.constant(both)).numpy()
+        np.testing.assert_allclose(found[:1], layer(both[:1]), atol=1e-5)
+        np.testing.assert_allclose(found[1:], as_it_is(both[1:]), atol=1e-5)
 
 
 @pytest.fixture(scope="module")
