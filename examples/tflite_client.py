@@ -59,7 +59,7 @@ def windows(waveform: np.ndarray) -> np.ndarray:
 def weight(window: np.ndarray) -> float:
     """How much a window counts: its root mean square, a silent one next to nothing."""
     is_silent = np.ptp(window) / 2 <= SILENCE
-    return LEAST if is_silent else max(float(window.std()), LEAST)
+    return LEAST if is_silent else float(window.std())
 
 
 def main(model: str, paths: list[str]) -> None:

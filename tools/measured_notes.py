@@ -9,6 +9,7 @@ import numpy as np
 from absl import flags
 
 from mic_tf.errors import UserError
+from mic_tf.taxonomy import SAMPLE_RATE
 
 MODEL = flags.DEFINE_string("model", "", "Exported model, or the run it lies in.")
 DATASET = flags.DEFINE_string("dataset", "", "Data set; default: the model's.")
@@ -19,6 +20,8 @@ SPLIT = flags.DEFINE_string("split", "valid", "Part of the model's division of i
 COUNT = flags.DEFINE_integer(
     "count", 0, "Notes at most, evenly from all of them; 0: all.", lower_bound=0
 )
+
+_FADE = SAMPLE_RATE // 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +37,21 @@ class Notes:
     waveforms: np.ndarray
     families: list[str]
     words: str
+
+
+def beginning(waveform: np.ndarray, samples: int) -> np.ndarray:
+    """The first samples of a note, faded out over the last 50 ms.
+
+    Args:
+      waveform: int16 [64000].
+      samples: how many, 800 or more.
+
+    Returns:
+      float32 [samples] in [-1, 1].
+    """
+    note = waveform[:samples].astype(np.float32) / 32768
+    note[-_FADE:] *= np.linspace(1, 0, _FADE, dtype=np.float32)
+    return note
 
 
 def notes_of_flags() -> Notes:

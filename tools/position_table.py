@@ -24,7 +24,6 @@ flags.adopt_module_key_flags(measured_notes)
 
 MILLISECONDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 530, 1000, 1030, 1777, 1970, 2000)
 _SOUNDING = 2 * SAMPLE_RATE
-_FADE = SAMPLE_RATE // 20
 
 
 def placed(waveform: np.ndarray, milliseconds: float) -> np.ndarray:
@@ -37,8 +36,7 @@ def placed(waveform: np.ndarray, milliseconds: float) -> np.ndarray:
     Returns:
       float32 [64000] in [-1, 1].
     """
-    note = waveform[:_SOUNDING].astype(np.float32) / 32768
-    note[-_FADE:] *= np.linspace(1, 0, _FADE, dtype=np.float32)
+    note = measured_notes.beginning(waveform, _SOUNDING)
     start = round(milliseconds * SAMPLE_RATE / 1000)
     window = np.zeros(NOTE_SAMPLES, np.float32)
     window[start : start + note.size] = note

@@ -30,7 +30,6 @@ _LONGEST = flags.DEFINE_float("longest", 4.0, "Seconds of a note at most.", 0.1,
 
 HOPS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _PAUSE = 1.0
-_FADE = SAMPLE_RATE // 20
 
 
 def recording(
@@ -51,8 +50,7 @@ def recording(
     sounds, names = [], []
     for place in random.permutation(len(waveforms)):
         length = round(random.uniform(shortest, longest) * SAMPLE_RATE)
-        note = waveforms[place][:length].astype(np.float32) / 32768
-        note[-_FADE:] *= np.linspace(1, 0, _FADE, dtype=np.float32)
+        note = measured_notes.beginning(waveforms[place], length)
         pause = np.zeros(round(random.uniform(0, _PAUSE) * SAMPLE_RATE), np.float32)
         sounds += [note, pause]
         names += [np.repeat(families[place], len(note))]

@@ -43,7 +43,7 @@ def partition_for(
         be divided again.
     """
     before, unknown = _heard_before(trained, records, dataset)
-    if without_version(dataset) == without_version(trained["dataset"]):
+    if is_same_set(dataset, trained["dataset"]):
         partition = divide_again(trained, records)
         changed = changed_parts(trained, partition, records)
         partition = dataclasses.replace(partition, heard=partition.heard | before)
@@ -94,6 +94,11 @@ def without_version(full_name: str) -> str:
     return full_name.rsplit("/", maxsplit=1)[0]
 
 
+def is_same_set(full_name: str, other: str) -> bool:
+    """Whether two full names are of one data set, whatever its version."""
+    return without_version(full_name) == without_version(other)
+
+
 def _check_own_splits(
     trained: dict[str, Any], dataset: str, changed: Sequence[str]
 ) -> None:
@@ -122,7 +127,7 @@ def _heard_before(
         extras = map(without_version, earlier.get("extra_datasets", []))
         if without_version(dataset) in extras:
             heard |= records.index.usable
-        elif without_version(dataset) == without_version(earlier["dataset"]):
+        elif is_same_set(dataset, earlier["dataset"]):
             try:
                 division = divide_again(earlier, records)
             except UserError as error:

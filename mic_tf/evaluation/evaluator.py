@@ -168,8 +168,7 @@ def _fitted_on(subject: Subject, split: str, protocol: str) -> list[str]:
     same = [
         earlier
         for earlier in data.get(starting.STARTED_FROM, [])
-        if division.without_version(earlier["dataset"])
-        == division.without_version(data["dataset"])
+        if division.is_same_set(earlier["dataset"], data["dataset"])
     ]
     chosen = any(
         each.get("hold_out_valid") or each.get("chosen_on_valid")

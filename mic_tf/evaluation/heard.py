@@ -8,7 +8,7 @@ import numpy as np
 
 from mic_tf.datasets import catalogue
 from mic_tf.errors import UserError
-from mic_tf.evaluation.division import without_version
+from mic_tf.evaluation.division import is_same_set, without_version
 from mic_tf.evaluation.evaluator import Subject
 from mic_tf.pipeline import batches
 from mic_tf.pipeline.batches import Records
@@ -78,7 +78,7 @@ def in_training(
     for trained in trainings:
         for name in (trained["dataset"], *trained.get("extra_datasets", [])):
             try:
-                if without_version(name) == without_version(dataset):
+                if is_same_set(name, dataset):
                     _check_known(name, trained, records)
                 else:
                     heard.append(_opened(name, trained, dataset, data_dirs))

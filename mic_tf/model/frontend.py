@@ -115,6 +115,7 @@ def _turned(waveform: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     """Waveforms [batch, samples] from sample `start`, [batch], what was before last."""
     samples = tf.shape(waveform)[1]
     if waveform.shape[0] == 1:
+        # TFLite gathers sample by sample; a slice is one copy.
         twice = tf.concat([waveform, waveform], axis=1)
         turned = tf.slice(twice, [0, start[0]], [1, samples])
     else:

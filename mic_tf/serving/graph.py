@@ -88,7 +88,6 @@ def window_weights(windows: tf.Tensor) -> tf.Tensor:
     around = windows - tf.reduce_mean(windows, axis=-1, keepdims=True)
     loud = tf.sqrt(tf.reduce_mean(tf.square(around), axis=-1, keepdims=True))
     loud = tf.where((highest - lowest) / 2 > SILENCE_PEAK, loud, LEAST_WEIGHT)
-    loud = tf.maximum(loud, LEAST_WEIGHT)
     return loud / tf.reduce_sum(loud, axis=1, keepdims=True)
 
 

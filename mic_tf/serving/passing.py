@@ -82,6 +82,11 @@ class SoundInPassing:
         return self._ended and (self.error is not None or self.classified == self._read)
 
 
+def is_silent(waveform: np.ndarray) -> bool:
+    """Whether there is nothing to be heard in float samples."""
+    return waveforms.swing(waveform) <= SILENCE_PEAK
+
+
 def weight(window: np.ndarray) -> float:
     """How much a window counts among those of its sound: its root mean square.
 
@@ -91,9 +96,7 @@ def weight(window: np.ndarray) -> float:
     Returns:
       `LEAST_WEIGHT` where it is silent, else more.
     """
-    if waveforms.swing(window) <= SILENCE_PEAK:
-        return LEAST_WEIGHT
-    return max(waveforms.root_mean_square(window), LEAST_WEIGHT)
+    return LEAST_WEIGHT if is_silent(window) else waveforms.root_mean_square(window)
 
 
 def in_passing(sound: Sound, sample_rate: float | None) -> SoundInPassing:

@@ -129,7 +129,7 @@ def _piece(
     first, after = (
         round((seconds - window.start) * SAMPLE_RATE) for seconds in (start, end)
     )
-    if passing.weight(waveform[first:after]) <= passing.LEAST_WEIGHT:
+    if passing.is_silent(waveform[first:after]):
         return Segment(path, start, end, SILENCE, 1.0)
     return Segment(path, start, end, doubt.family(window), window.probability)
 

@@ -54,6 +54,18 @@ def run(tool: str, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True)
 
 
+def table_of(
+    tool: str, model: pathlib.Path, dataset, *arguments: str
+) -> list[list[str]]:
+    """The cells of the table that a program prints for a data set, without its head."""
+    data_dir = pathlib.Path(dataset.data_dir).parents[1]
+    flags = (f"--model={model}", "--dataset=nsynth_jsonwav", f"--data_dir={data_dir}")
+    finished = run(tool, *flags, *arguments)
+    assert finished.returncode == 0, finished.stderr
+    rows = [cells(line) for line in finished.stdout.splitlines() if line[:1] == "|"]
+    return rows[2:]
+
+
 def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
@@ -99,21 +111,15 @@ def test_the_unsure_table_is_that_of_the_95_percent_threshold(
     (tmp_path / "sounds" / "speech").mkdir(parents=True)
     path = tmp_path / "sounds" / "speech" / "hello.wav"
     soundfile.write(path, next(unsure_table.generated("speech-like", 1)), 16_000)
-    data_dir = pathlib.Path(small_dataset.data_dir).parents[1]
-    finished = run(
-        "unsure_table.py",
-        *(f"--model={tiny_export}", "--dataset=nsynth_jsonwav"),
-        *(f"--data_dir={data_dir}", "--generated=2", f"--sounds={tmp_path}/sounds"),
-    )
-    assert finished.returncode == 0, finished.stderr
-    rows = [cells(line) for line in finished.stdout.splitlines() if line[:1] == "|"]
-    assert [row[0] for row in rows[2:]] == [
+    few = ("--generated=2", f"--sounds={tmp_path}/sounds")
+    rows = table_of("unsure_table.py", tiny_export, small_dataset, *few)
+    assert [row[0] for row in rows] == [
         "notes",
         *(f"{kind} (generated)" for kind in unsure_table.KINDS),
         "speech",
     ]
-    assert [row[1] for row in rows[2:]] == ["12", "2", "2", "2", "2", "1"]
-    assert rows[2][2] == "0.0%"
+    assert [row[1] for row in rows] == ["12", "2", "2", "2", "2", "1"]
+    assert rows[0][2] == "0.0%"
 
 
 def test_a_place_moves_the_note_and_nothing_else(waveforms):
@@ -156,15 +162,9 @@ def test_a_recording_names_each_sample_and_a_timeline_is_held_to_it(waveforms):
 
 
 def test_the_timeline_table_has_a_row_for_each_hop(whole_export, small_dataset):
-    data_dir = pathlib.Path(small_dataset.data_dir).parents[1]
-    finished = run(
-        "timeline_table.py",
-        *(f"--model={whole_export}", "--dataset=nsynth_jsonwav"),
-        *(f"--data_dir={data_dir}", "--count=3", "--longest=2"),
-    )
-    assert finished.returncode == 0, finished.stderr
-    rows = [cells(line) for line in finished.stdout.splitlines() if line[:1] == "|"]
-    assert [row[0] for row in rows[2:]] == ["0.25 s", "0.5 s", "1 s", "2 s", "4 s"]
+    few = ("--count=3", "--longest=2")
+    rows = table_of("timeline_table.py", whole_export, small_dataset, *few)
+    assert [row[0] for row in rows] == ["0.25 s", "0.5 s", "1 s", "2 s", "4 s"]
 
 
 def test_the_same_note_gets_the_same_answer_in_every_file(
@@ -197,21 +197,15 @@ def test_a_lossless_file_with_another_answer_is_wrong():
 
 
 def test_the_tflite_table_has_a_row_for_each_file(whole_export, small_dataset):
-    data_dir = pathlib.Path(small_dataset.data_dir).parents[1]
-    finished = run(
-        "tflite_table.py",
-        *(f"--model={whole_export}", "--dataset=nsynth_jsonwav"),
-        *(f"--data_dir={data_dir}", "--count=4", "--calls=2"),
-    )
-    assert finished.returncode == 0, finished.stderr
-    rows = [cells(line) for line in finished.stdout.splitlines() if line[:1] == "|"]
+    few = ("--count=4", "--calls=2")
+    rows = table_of("tflite_table.py", whole_export, small_dataset, *few)
     names = ["model.tflite", "model_float16.tflite", "model_int8.tflite"]
-    assert [row[0] for row in rows[2:]] == ["saved_model", *names]
-    assert [row[4] for row in rows[2:4]] == ["100.00%"] * 2
-    sizes = [float(row[1]) for row in rows[2:]]
+    assert [row[0] for row in rows] == ["saved_model", *names]
+    assert [row[4] for row in rows[:2]] == ["100.00%"] * 2
+    sizes = [float(row[1]) for row in rows]
     stored = (whole_export / "model_int8.tflite").stat().st_size
     assert sizes[3] == pytest.approx(stored / 1e6, abs=0.005)
-    assert all(float(row[2]) > 0 for row in rows[2:])
+    assert all(float(row[2]) > 0 for row in rows)
 
 
 def test_mistakes_are_one_line_and_status_2():
