@@ -9,7 +9,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from mic_tf.serving import contract as contracts
 from mic_tf.serving import familiarity as familiarities
 from mic_tf.serving import models, passing
 from mic_tf.serving.passing import Sound, SoundInPassing, in_passing
-from mic_tf.taxonomy import NOTE_SAMPLES, SAMPLE_RATE
+from mic_tf.taxonomy import SAMPLE_RATE
 
 SILENCE = "silence"
 
@@ -207,37 +207,27 @@ class Classifier:
         self, sounds: Iterable[SoundInPassing], batch_size: int
     ) -> Iterator[Answer | UserError]:
         unfinished: collections.deque[SoundInPassing] = collections.deque()
-        pending: list[tuple[SoundInPassing, np.ndarray]] = []
         with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
-            batches = _Batches(self._classify, thread)
+            batches = _Batches(self._classify, thread, batch_size)
             for sound in sounds:
                 unfinished.append(sound)
                 for _, waveform in sound.windows():
-                    pending.append((sound, waveform))
-                    if len(pending) == batch_size:
-                        batches.start(pending)
-                        pending = []
+                    batches.add(sound, waveform)
                 batches.take(wait=False)
                 while unfinished and unfinished[0].is_done():
                     yield self._answer(unfinished.popleft())
-            if pending:
-                batches.start(pending)
+            batches.start()
             batches.take(wait=True)
         for sound in unfinished:
             yield self._answer(sound)
 
-    def _classify(self, windows: Sequence[np.ndarray]) -> Iterator[tuple]:
-        """What `SoundInPassing.add` takes, for each of a batch of windows."""
-        batch = np.zeros([len(windows), NOTE_SAMPLES], np.float32)
-        for row, window in zip(batch, windows, strict=True):
-            row[: window.size] = window
-        answers, embeddings = self._infer(batch)
-        weights = np.array([passing.weight(window) for window in windows])
-        familiar = [None] * len(batch)
+    def _classify(self, windows: np.ndarray) -> Iterator[tuple]:
+        """Probabilities, embedding and familiarity of each of a batch of windows."""
+        answers, embeddings = self._infer(windows)
+        familiar = [None] * len(windows)
         if self._familiarity:
-            found = self._familiarity.of(embeddings)
-            familiar = np.where(weights <= passing.LEAST_WEIGHT, None, found)
-        return zip(answers, embeddings, familiar, weights, strict=True)
+            familiar = self._familiarity.of(embeddings)
+        return zip(answers, embeddings, familiar, strict=True)
 
     def _answer(self, sound: SoundInPassing) -> Answer | UserError:
         if sound.error:
@@ -258,34 +248,51 @@ class Classifier:
 
 
 class _Batches:
-    """Batches on their way through the model: one in it, while the next is read.
+    """Batches on their way through the model: one in it, while the next is filled.
 
     Args:
-      classify: from the windows of a batch to what each one's sound is told.
+      classify: from windows, float32 [windows, 64000], to what is said of each.
       thread: where it runs.
+      batch_size: windows classified at once.
     """
 
     def __init__(
         self,
-        classify: Callable[[Sequence[np.ndarray]], Iterator[tuple]],
+        classify: Callable[[np.ndarray], Iterator[tuple]],
         thread: concurrent.futures.Executor,
+        batch_size: int,
     ):
         self._classify = classify
         self._thread = thread
-        self._sounds: list[SoundInPassing] = []
+        self._room = models.room_for_windows(batch_size)
+        self._other_room = models.room_for_windows(batch_size)
+        self._waiting: list[tuple[SoundInPassing, float]] = []
+        self._told: list[tuple[SoundInPassing, float]] = []
         self._running: concurrent.futures.Future | None = None
 
-    def start(self, pending: Sequence[tuple[SoundInPassing, np.ndarray]]) -> None:
-        """Waits for the batch before, then begins with this one."""
+    def add(self, sound: SoundInPassing, window: np.ndarray) -> None:
+        """Takes a window of up to 64,000 samples; a full batch is begun with."""
+        row = self._room[len(self._waiting)]
+        row[: window.size] = window
+        row[window.size :] = 0.0
+        self._waiting.append((sound, passing.weight(window)))
+        if len(self._waiting) == len(self._room):
+            self.start()
+
+    def start(self) -> None:
+        """Waits for the batch before, then begins with what there is."""
         self.take(wait=True)
-        windows = [window for _, window in pending]
-        self._sounds = [sound for sound, _ in pending]
+        if not self._waiting:
+            return
+        windows = self._room[: len(self._waiting)]
         self._running = self._thread.submit(self._classify, windows)
+        self._told, self._waiting = self._waiting, []
+        self._room, self._other_room = self._other_room, self._room
 
     def take(self, wait: bool) -> None:
         """Tells the sounds of the running batch, if it is done or `wait`."""
         if self._running is None or not (wait or self._running.done()):
             return
         finished, self._running = self._running, None
-        for sound, said in zip(self._sounds, finished.result(), strict=True):
-            sound.add(*said)
+        for (sound, weight), said in zip(self._told, finished.result(), strict=True):
+            sound.add(*said, weight)

@@ -12,12 +12,16 @@ from mic_tf import files
 from mic_tf.errors import UserError
 from mic_tf.serving import allowed_ops, familiarity
 from mic_tf.serving import contract as contracts
+from mic_tf.taxonomy import NOTE_SAMPLES
 
 SAVED_MODEL = "saved_model"
 TFLITE_SUFFIX = ".tflite"
 
 Infer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """From windows, float32 [windows, 64000], to probabilities and embedding."""
+
+_ALIGNMENT = 64
+"""Bytes at whose multiples TensorFlow's tensors begin."""
 
 
 def open_model(path: str) -> tuple[contracts.Contract, Infer]:
@@ -37,6 +41,14 @@ def open_model(path: str) -> tuple[contracts.Contract, Infer]:
     if model.endswith(TFLITE_SUFFIX):
         return contract, _tflite(model, contract)
     return contract, _saved_model(model, contract)
+
+
+def room_for_windows(count: int) -> np.ndarray:
+    """Zeros, float32 [count, 64000], which `Infer` reads without a copy."""
+    size = count * NOTE_SAMPLES * np.dtype(np.float32).itemsize
+    room = np.zeros(size + _ALIGNMENT, np.uint8)
+    first = -room.ctypes.data % _ALIGNMENT
+    return room[first : first + size].view(np.float32).reshape(count, NOTE_SAMPLES)
 
 
 def fingerprint(path: str) -> str:
@@ -90,10 +102,22 @@ def _saved_model(path: str, contract: contracts.Contract) -> Infer:
     _check_widths(path, {n: spec.shape[-1] for n, spec in outputs.items()}, contract)
 
     def infer(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        answers = loaded.signatures["serving_default"](waveform=tf.constant(windows))
+        answers = loaded.signatures["serving_default"](waveform=_tensor(windows))
         return answers["probabilities"].numpy(), answers["embedding"].numpy()
 
     return infer
+
+
+def _tensor(windows: np.ndarray) -> tf.Tensor:
+    """An array as a tensor, which is the same memory where that can be.
+
+    A copy of 32 windows takes a fifth of the time that a small network takes for them.
+    """
+    flags = windows.flags
+    is_fit = flags.c_contiguous and flags.writeable and windows.size
+    if is_fit and windows.ctypes.data % _ALIGNMENT == 0:
+        return tf.experimental.dlpack.from_dlpack(windows.__dlpack__())
+    return tf.constant(windows)
 
 
 def _tflite(path: str, contract: contracts.Contract) -> Infer:

@@ -75,7 +75,7 @@ class SoundInPassing:
         self.weight += weight
         self.probabilities += weight * probabilities.astype(np.float64)
         self.embedding += weight * embedding.astype(np.float64)
-        if familiarity is not None:
+        if familiarity is not None and weight > LEAST_WEIGHT:
             self.familiarity = (self.familiarity or 0.0) + weight * familiarity
 
     def is_done(self) -> bool:

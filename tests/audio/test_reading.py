@@ -77,6 +77,17 @@ def test_channels_are_averaged(tmp_path, channels):
     np.testing.assert_allclose(reading.read(path), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("container", ["WAV", "WAVEX", "AIFF", "FLAC", "CAF"])
+def test_16_bit_samples_are_the_floats_of_libsndfile(tmp_path, container):
+    path = tmp_path / "extremes.audio"
+    steps = np.array([[-32768, 32767], [-1, 1], [0, 12345]], np.int16).repeat(99, 0)
+    soundfile.write(path, steps, RATE, format=container, subtype="PCM_16")
+    floats, _ = soundfile.read(path, dtype="float32")
+    waveform = reading.read(path)
+    assert waveform.dtype == np.float32
+    np.testing.assert_array_equal(waveform, floats.mean(axis=1))
+
+
 def test_the_samples_of_a_16_khz_file_are_not_touched(wav):
     integers, _ = soundfile.read(wav, dtype="int16")
     np.testing.assert_array_equal(reading.read(wav) * 32768, integers)

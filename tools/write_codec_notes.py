@@ -1,0 +1,99 @@
+"""Writes training notes through codecs: OGG Vorbis, Opus and MP3 at several rates.
+
+Usage:
+  python tools/write_codec_notes.py --dataset=nsynth_jsonwav --data_dir=data --out=codec
+  python -m mic_tf.prepare --dataset=sample_folder/codec --source=codec --data_dir=data
+
+Each note of the data set's `train` split becomes --copies files, each by a codec and a
+rate drawn for it, as FAMILY/INSTRUMENT/name.ogg or .mp3.
+"""
+
+import pathlib
+import random
+import sys
+
+from absl import flags
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from mic_tf import command
+from mic_tf.errors import UserError
+from mic_tf.taxonomy import SAMPLE_RATE
+
+CODECS = (
+    ("OGG", "VORBIS", 16_000),
+    ("OGG", "VORBIS", 16_000),
+    ("OGG", "VORBIS", 22_050),
+    ("OGG", "VORBIS", 44_100),
+    ("OGG", "OPUS", 16_000),
+    ("OGG", "OPUS", 48_000),
+    ("MP3", "MPEG_LAYER_III", 16_000),
+    ("MP3", "MPEG_LAYER_III", 44_100),
+)
+"""Container and encoding as libsndfile names them, and rate in Hz; drawn alike."""
+
+
+def main(arguments: list[str]) -> None:
+    """Writes the files and prints how many."""
+    values = flags.FLAGS
+    if arguments or not (values.out and values.dataset):
+        raise UserError("--dataset, --out: give both, and flags only")
+    import numpy as np
+    import soundfile
+    import soxr
+    import tqdm
+
+    from mic_tf.datasets import catalogue
+    from mic_tf.pipeline import batches
+
+    builder = catalogue.load_builder(values.dataset, values.data_dir)
+    records = batches.open_records(builder)
+    index = records.index
+    if "train" not in index.split_names:
+        raise UserError(f"--dataset={values.dataset}: has no train split")
+    rows = np.flatnonzero(
+        np.repeat(index.file_split, index.file_notes)
+        == index.split_names.index("train")
+    )
+    selected = np.zeros(len(index), bool)
+    selected[rows[:: -(-len(rows) // (values.max_notes or len(rows)))]] = True
+    out = pathlib.Path(values.out)
+    written = 0
+    for waveform, _, _, row in tqdm.tqdm(
+        batches.evaluation_batches(records, selected, batch_size=1),
+        total=int(selected.sum()),
+        unit="note",
+    ):
+        number = int(row[0])
+        name = str(index.ids[number])
+        instrument = index.instruments[index.instrument[number]]
+        family = index.families[index.family[number]]
+        folder = out / _file_name(family) / _file_name(instrument)
+        folder.mkdir(parents=True, exist_ok=True)
+        sound = waveform[0].numpy().astype(np.float32) / 32768
+        for copy in range(values.copies):
+            container, encoding, rate = random.Random(f"{name} {copy}").choice(CODECS)
+            path = folder / f"{_file_name(name)}-{copy}.{container.lower()}"
+            resampled = soxr.resample(sound, SAMPLE_RATE, rate)
+            soundfile.write(path, resampled, rate, format=container, subtype=encoding)
+            written += 1
+    print(f"{written} files of {int(selected.sum())} notes: {out}")
+
+
+def _file_name(name: str) -> str:
+    return name.replace("/", "_").replace("#", "_").replace(" ", "_")
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("dataset", "", "Prepared data set whose notes are taken.")
+    flags.DEFINE_string("data_dir", "~/tensorflow_datasets", "Folder of data sets.")
+    flags.DEFINE_string("out", "", "Folder for the files.")
+    flags.DEFINE_integer(
+        "max_notes", 0, "Notes at most, evenly from all; 0: all.", lower_bound=0
+    )
+    flags.DEFINE_integer("copies", 1, "Files of each note.", lower_bound=1)
+
+
+if __name__ == "__main__":
+    define_flags()
+    command.run(main)
