@@ -34,7 +34,11 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("out", "", "File for the result; default: standard output.")
     flags.DEFINE_integer(
-        "batch_size", 32, "Windows of 4 s classified at once.", lower_bound=1
+        "batch_size",
+        32,
+        "Windows of 4 s classified at once.",
+        lower_bound=1,
+        upper_bound=1024,
     )
     flags.DEFINE_float(
         "min_probability",

@@ -156,8 +156,8 @@ class FrontEndSettings:
     n_fft: int = setting(
         1024, "Samples of an FFT; a power of two.", minimum=64, maximum=8192
     )
-    hop_length: int = setting(1000, "Samples between frames.", minimum=16)
-    n_mels: int = setting(64, "Mel bands.", minimum=8, maximum=512)
+    hop_length: int = setting(512, "Samples between frames.", minimum=16)
+    n_mels: int = setting(96, "Mel bands.", minimum=8, maximum=512)
     fmin: float = setting(20.0, "Lowest frequency in Hz.", minimum=0.0)
     fmax: float = setting(8000.0, "Highest frequency in Hz.", minimum=100.0)
     top_db: float = setting(
@@ -273,12 +273,6 @@ class AugmentSettings:
     )
 
 
-DEPTHS = {"small_cnn": 2, "deep_cnn": 5, "mobile_cnn": 5}
-"""Convolution blocks of the networks where nothing else is said."""
-_FORMER_DEPTHS = {"small_cnn": 2, "deep_cnn": 4, "mobile_cnn": 4}
-"""What they were in runs that wrote down 0."""
-
-
 @dataclasses.dataclass(frozen=True)
 class NetworkSettings:
     """The network behind the front-end."""
@@ -289,13 +283,10 @@ class NetworkSettings:
         choices=MODELS,
     )
     width: int = setting(
-        16, "Channels of the first block; each next block doubles them.", minimum=4
+        32, "Channels of the first block; each next block doubles them.", minimum=4
     )
     depth: int = setting(
-        0,
-        "Convolution blocks; 0: the network's own number: small_cnn 2, the others 5.",
-        minimum=0,
-        maximum=6,
+        0, "Convolution blocks; 0: the network's own number.", minimum=0, maximum=6
     )
     dense_units: int = setting(
         128, "Units of the embedding in front of the logits.", minimum=8
@@ -311,11 +302,6 @@ class NetworkSettings:
         "Several such networks side by side behind one front-end, as 0.6,0.4: the "
         "answer is the mean of their log-probabilities in these shares; empty: one.",
     )
-
-    def __post_init__(self) -> None:
-        # Written down as a number: the network's own may be another one later.
-        if not self.depth:
-            object.__setattr__(self, "depth", DEPTHS[self.model])
 
     @property
     def member_shares(self) -> tuple[float, ...]:
@@ -494,8 +480,6 @@ def run_from_dict(content: dict[str, Any], origin: str) -> RunSettings:
         unknown = sorted(set(values) - known)
         if unknown:
             raise UserError(f"{origin}: unknown setting {name}.{unknown[0]}")
-        if cls is NetworkSettings and values.get("depth") == 0:
-            values = {**values, "depth": _FORMER_DEPTHS.get(values.get("model"), 0)}
         parts[name] = cls(**values)
     return RunSettings(**parts)
 

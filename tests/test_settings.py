@@ -6,14 +6,8 @@ from absl import flags
 
 from mic_tf import settings
 from mic_tf.errors import UserError
-from mic_tf.settings import (
-    DataSettings,
-    NetworkSettings,
-    RunSettings,
-    TrainSettings,
-)
+from mic_tf.settings import DataSettings, RunSettings, TrainSettings
 
-OTHERS = [("deep_cnn", 5, 4), ("mobile_cnn", 5, 4)]
 CONFIGS = sorted(pathlib.Path(settings.__file__).parent.glob("configs/*.cfg"))
 
 
@@ -60,17 +54,6 @@ def test_the_phases_of_the_study_are_there():
 def test_json_and_back_is_the_same():
     run = RunSettings(train=TrainSettings(epochs=7, init_from="x"))
     assert settings.run_from_dict(settings.to_dict(run), "here") == run
-
-
-@pytest.mark.parametrize(("model", "now", "then"), [("small_cnn", 2, 2), *OTHERS])
-def test_a_networks_own_depth_is_written_down(model, now, then):
-    run = RunSettings(network=NetworkSettings(model=model))
-    content = settings.to_dict(run)
-    assert content["network"]["depth"] == now
-    content["network"]["depth"] = 0  # As runs wrote it that had `then` blocks.
-    read = settings.run_from_dict(content, "here")
-    assert read.network.depth == then
-    assert parse(f"--model={model}").network.depth == now
 
 
 def test_unknown_setting_in_a_config_names_file_and_setting():

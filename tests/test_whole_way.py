@@ -48,7 +48,7 @@ def test_sound_files_become_a_model_that_answers(tmp_path):
     write_sounds(sounds)
     where = f"--data_dir={data}"
     run("prepare", "--dataset=sample_folder", f"--source={sounds}", where)
-    small = ("--width=4", "--dense_units=8", "--n_mels=32", "--batch_size=4")
+    small = ("--width=4", "--dense_units=8", "--n_mels=16", "--batch_size=4")
     run(
         "train",
         *("--dataset=sample_folder", where, f"--workdir={workdir}", "--epochs=1"),

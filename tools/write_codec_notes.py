@@ -11,6 +11,7 @@ rate drawn for it, as FAMILY/INSTRUMENT/name.ogg or .mp3.
 import pathlib
 import random
 import sys
+import urllib.parse
 
 from absl import flags
 
@@ -55,6 +56,8 @@ def main(arguments: list[str]) -> None:
         np.repeat(index.file_split, index.file_notes)
         == index.split_names.index("train")
     )
+    if not rows.size:
+        raise UserError(f"--dataset={values.dataset}: no note in its train split")
     selected = np.zeros(len(index), bool)
     selected[rows[:: -(-len(rows) // (values.max_notes or len(rows)))]] = True
     out = pathlib.Path(values.out)
@@ -68,7 +71,7 @@ def main(arguments: list[str]) -> None:
         name = str(index.ids[number])
         instrument = index.instruments[index.instrument[number]]
         family = index.families[index.family[number]]
-        folder = out / _file_name(family) / _file_name(instrument)
+        folder = out / family / _file_name(instrument)
         folder.mkdir(parents=True, exist_ok=True)
         sound = waveform[0].numpy().astype(np.float32) / 32768
         for copy in range(values.copies):
@@ -81,7 +84,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _file_name(name: str) -> str:
-    return name.replace("/", "_").replace("#", "_").replace(" ", "_")
+    return urllib.parse.quote(name, safe=" +,=")
 
 
 def define_flags() -> None:

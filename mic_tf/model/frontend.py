@@ -158,8 +158,8 @@ class LogMel(keras.layers.Layer):
     def __init__(
         self,
         n_fft: int = 1024,
-        hop_length: int = 1000,
-        n_mels: int = 64,
+        hop_length: int = 512,
+        n_mels: int = 96,
         fmin: float = 20.0,
         fmax: float = 8000.0,
         top_db: float = 80.0,

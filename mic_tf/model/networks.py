@@ -16,6 +16,7 @@ layers = keras.layers
 
 MEAN_OF_MEMBERS = "mean_of_members"
 
+_DEPTHS = {"small_cnn": 2, "deep_cnn": 4, "mobile_cnn": 4}
 _POOLING = {"small_cnn": 4, "deep_cnn": 2, "mobile_cnn": 2}
 
 
@@ -144,7 +145,7 @@ def check_size(settings: RunSettings) -> None:
       UserError: it is not; names the flags.
     """
     name = settings.network.model
-    depth = settings.network.depth
+    depth = settings.network.depth or _DEPTHS[name]
     frames = 1 + NOTE_SAMPLES // settings.frontend.hop_length
     smallest = min(frames, settings.frontend.n_mels)
     needed = _POOLING[name] ** depth
@@ -190,7 +191,7 @@ def inference_model(model: keras.Model) -> keras.Model:
 def _small_cnn(log_mel: tf.Tensor, settings: NetworkSettings, prefix: str) -> tf.Tensor:
     """Plain convolutions and pooling, then a dense layer: the study's phases 1, 2."""
     x = layers.Reshape((*log_mel.shape[1:], 1), name=f"{prefix}image")(log_mel)
-    for block in range(settings.depth):
+    for block in range(settings.depth or _DEPTHS["small_cnn"]):
         channels = settings.width * 2**block
         x = layers.Conv2D(channels, 3, padding="same", name=f"{prefix}conv_{block}")(x)
         x = layers.ReLU(name=f"{prefix}relu_{block}")(x)
@@ -202,9 +203,9 @@ def _small_cnn(log_mel: tf.Tensor, settings: NetworkSettings, prefix: str) -> tf
 
 
 def _deep_cnn(log_mel: tf.Tensor, settings: NetworkSettings, prefix: str) -> tf.Tensor:
-    """Convolution, BatchNorm, ReLU and pooling, again and again; mean and max."""
+    """Convolution, BatchNorm, ReLU and pooling, four times; mean and max over all."""
     x = layers.Reshape((*log_mel.shape[1:], 1), name=f"{prefix}image")(log_mel)
-    for block in range(settings.depth):
+    for block in range(settings.depth or _DEPTHS["deep_cnn"]):
         channels = settings.width * 2**block
         x = layers.Conv2D(
             channels, 3, padding="same", use_bias=False, name=f"{prefix}conv_{block}"
@@ -235,7 +236,7 @@ def _mobile_cnn(
         name=f"{prefix}conv_0",
     )(x)
     x = _norm_and_relu(x, 0, prefix)
-    for block in range(1, settings.depth):
+    for block in range(1, settings.depth or _DEPTHS["mobile_cnn"]):
         channels = settings.width * 2**block
         x = _separable(x, channels, stride, f"{block}a", prefix)
         same_size = _separable(x, channels, 1, f"{block}b", prefix)

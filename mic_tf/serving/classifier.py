@@ -206,6 +206,8 @@ class Classifier:
     def _answers(
         self, sounds: Iterable[SoundInPassing], batch_size: int
     ) -> Iterator[Answer | UserError]:
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size}: 1 or more expected")
         unfinished: collections.deque[SoundInPassing] = collections.deque()
         with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
             batches = _Batches(self._classify, thread, batch_size)
@@ -226,7 +228,7 @@ class Classifier:
         answers, embeddings = self._infer(windows)
         familiar = [None] * len(windows)
         if self._familiarity:
-            familiar = self._familiarity.of(embeddings)
+            familiar = self._familiarity.of(embeddings).tolist()
         return zip(answers, embeddings, familiar, strict=True)
 
     def _answer(self, sound: SoundInPassing) -> Answer | UserError:

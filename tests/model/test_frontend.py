@@ -91,7 +91,7 @@ def test_a_batch_in_pieces_gives_what_its_notes_give_alone(batch):
     layer = LogMel()
     waveforms = np.resize(synthetic_waveforms()[:, :8000], [batch, 8000])
     whole = layer.decibels(tf.constant(waveforms)).numpy()
-    assert whole.shape == (batch, 9, 64)
+    assert whole.shape == (batch, 16, 96)
     alone = [layer.decibels(tf.constant(note[np.newaxis])) for note in waveforms]
     assert np.abs(whole - np.concatenate(alone)).max() < 1e-3
 

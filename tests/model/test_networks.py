@@ -61,7 +61,7 @@ def test_mobile_cnn_has_the_embedding_of_deep_cnn_with_far_fewer_weights():
 def test_batch_norm_is_synchronised_where_there_is_something_to_synchronise():
     model = networks.build_model(settings(), 11)
     norms = [layer for layer in model.layers if "norm" in layer.name]
-    assert len(norms) == 6
+    assert len(norms) == 5
     assert not any(layer.synchronized for layer in norms)
     with mock.patch.object(tf.distribute, "get_strategy") as strategy:
         strategy.return_value.num_replicas_in_sync = 2

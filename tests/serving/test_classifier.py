@@ -177,6 +177,27 @@ def test_batches_over_files_change_neither_answers_nor_order(
             )
 
 
+def test_several_runs_of_one_classifier_do_not_disturb_each_other(classifier, folder):
+    forwards = [str(folder / f"{name}.wav") for name in ("long", "note", "short")]
+    expected = {path: classifier(path).probabilities for path in forwards}
+    left = classifier.classify_files(forwards * 5, 1)
+    next(left)
+    both = zip(
+        classifier.classify_files(forwards, 2),
+        classifier.classify_files(reversed(forwards), 1),
+        strict=True,
+    )
+    for one, other in both:
+        for path, answer in (one, other):
+            assert answer.probabilities == pytest.approx(expected[path], abs=1e-5)
+    left.close()
+
+
+def test_a_batch_of_nothing_is_refused(classifier, folder):
+    with pytest.raises(UserError, match="batch_size=0: 1 or more expected"):
+        next(classifier.classify_files([str(folder / "note.wav")], 0))
+
+
 def test_answers_come_before_the_last_file_is_read(classifier, folder):
     read = []
 

@@ -118,6 +118,7 @@ def test_an_empty_batch_gives_an_empty_answer(signatures):
         (np.zeros([2, 0]), r"at least 800 samples"),
         (np.full([1, 900], np.nan), "finite samples"),
         (np.full([1, 900], np.inf), "finite samples"),
+        (np.append(np.zeros([1, 900]), [[np.inf, -np.inf]], axis=1), "finite samples"),
     ],
 )
 def test_what_has_no_answer_is_refused_with_the_reason(signatures, waveform, message):

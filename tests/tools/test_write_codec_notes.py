@@ -8,7 +8,7 @@ import soundfile
 
 from mic_tf.audio import reading
 from mic_tf.datasets import catalogue
-from mic_tf.errors import UserError
+from tests import processes
 from tools import write_codec_notes
 
 
@@ -52,6 +52,13 @@ def test_few_notes_and_several_copies_are_what_was_asked_for(write):
     assert (len(names), len(stems)) == (18, 6)
 
 
-def test_without_a_folder_nothing_is_written(write):
-    with pytest.raises(UserError, match="--dataset, --out: give both"):
-        write(out="")
+def test_without_a_folder_nothing_is_written():
+    finished = processes.run("tools/write_codec_notes.py", "--dataset=any")
+    assert finished.returncode == 2
+    assert "--dataset, --out: give both" in finished.stderr
+
+
+def test_names_that_are_no_file_names_stay_apart():
+    names = {write_codec_notes._file_name(name) for name in ("a/b#0", "a_b_0", "a/b_0")}
+    assert len(names) == 3
+    assert not any("/" in name or "#" in name for name in names)

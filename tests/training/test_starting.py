@@ -96,7 +96,7 @@ def test_settings_of_the_weights_are_taken_over_and_said(export, caplog):
 
 def test_a_setting_that_the_weights_do_not_have_is_refused(export, small_dataset):
     asked = changed("train", init_from=str(export))
-    message = "--n_mels=32: the weights of .* are of n_mels 64; leave --n_mels out"
+    message = "--n_mels=32: the weights of .* are of n_mels 96; leave --n_mels out"
     with pytest.raises(UserError, match=message):
         starting.take_over(asked, "/nowhere", given={"n_mels"})
     with pytest.raises(UserError, match="--hop_length=2000: the weights of"):

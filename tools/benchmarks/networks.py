@@ -30,7 +30,7 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
     for name in MODELS:
         model = steppers[name].trainee.classifier
         gflop = arithmetic.training_flops(model) / 1e9
-        note = f"{model.count_params():,} parameters, {gflop:.3f} GFLOP a note"
+        note = f"{model.count_params():,} parameters, {gflop:.2f} GFLOP a note"
         label = f"{name}: training"
         yield rate_row(SECTION, label, timings[name], BATCH, note=note)
     for name in MODELS:

@@ -31,7 +31,7 @@ _OURS = "DeepCNN step"
 _EAGER = "PyTorch eager, channels last"
 _COMPILED = "PyTorch torch.compile"
 _GPU_BATCH = 256
-_STEPS_A_ROUND = 12
+_STEPS_A_ROUND = 4
 """As in training, one right after the other."""
 AIM = Aim(1.5)
 
@@ -200,7 +200,7 @@ def _share_of_peak(
     per_second = (rate.value, rate.low, rate.high)
     shares = [100.0 * (flops + front) * each / peak for each in per_second]
     note = (
-        f"{flops / 1e9:.3f} + {front / 1e9:.3f} GFLOP a note (network + front-end); "
+        f"{flops / 1e9:.2f} + {front / 1e9:.3f} GFLOP a note (network + front-end); "
         f"{dtype} matrix product here: {peak / 1e12:.2f} TFLOP/s"
     )
     label = f"{name}: share of the matrix peak"

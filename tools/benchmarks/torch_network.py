@@ -13,6 +13,7 @@ from mic_tf.settings import FrontEndSettings, RunSettings
 _AMIN = 1e-10
 _EPSILON = 1e-3
 _MOMENTUM = 0.1
+_BLOCKS = 4
 
 
 class TorchFrontEnd:
@@ -69,7 +70,7 @@ class TorchDeepCnn(torch.nn.Module):
         network = settings.network
         blocks = []
         channels = 1
-        for block in range(network.depth):
+        for block in range(network.depth or _BLOCKS):
             wider = network.width * 2**block
             blocks += [
                 torch.nn.Conv2d(channels, wider, 3, padding=1, bias=False),
