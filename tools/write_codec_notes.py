@@ -12,6 +12,7 @@ import pathlib
 import random
 import sys
 import urllib.parse
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -20,6 +21,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from mic_tf import command
 from mic_tf.errors import UserError
 from mic_tf.taxonomy import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mic_tf.pipeline.index import NoteIndex
 
 CODECS = (
     ("OGG", "VORBIS", 16_000),
@@ -40,8 +46,6 @@ def main(arguments: list[str]) -> None:
     if arguments or not (values.out and values.dataset):
         raise UserError("--dataset, --out: give both, and flags only")
     import numpy as np
-    import soundfile
-    import soxr
     import tqdm
 
     from mic_tf.datasets import catalogue
@@ -50,37 +54,47 @@ def main(arguments: list[str]) -> None:
     builder = catalogue.load_builder(values.dataset, values.data_dir)
     records = batches.open_records(builder)
     index = records.index
-    if "train" not in index.split_names:
-        raise UserError(f"--dataset={values.dataset}: has no train split")
-    rows = np.flatnonzero(
-        np.repeat(index.file_split, index.file_notes)
-        == index.split_names.index("train")
-    )
-    if not rows.size:
-        raise UserError(f"--dataset={values.dataset}: no note in its train split")
-    selected = np.zeros(len(index), bool)
-    selected[rows[:: -(-len(rows) // (values.max_notes or len(rows)))]] = True
-    out = pathlib.Path(values.out)
-    written = 0
-    for waveform, _, _, row in tqdm.tqdm(
-        batches.evaluation_batches(records, selected, batch_size=1),
-        total=int(selected.sum()),
-        unit="note",
-    ):
+    selected = _training_notes(index, values.dataset, values.max_notes)
+    notes = batches.evaluation_batches(records, selected, batch_size=1)
+    count = int(selected.sum())
+    for waveform, _, _, row in tqdm.tqdm(notes, total=count, unit="note"):
         number = int(row[0])
-        name = str(index.ids[number])
-        instrument = index.instruments[index.instrument[number]]
         family = index.families[index.family[number]]
-        folder = out / family / _file_name(instrument)
-        folder.mkdir(parents=True, exist_ok=True)
-        sound = waveform[0].numpy().astype(np.float32) / 32768
-        for copy in range(values.copies):
-            container, encoding, rate = random.Random(f"{name} {copy}").choice(CODECS)
-            path = folder / f"{_file_name(name)}-{copy}.{container.lower()}"
-            resampled = soxr.resample(sound, SAMPLE_RATE, rate)
-            soundfile.write(path, resampled, rate, format=container, subtype=encoding)
-            written += 1
-    print(f"{written} files of {int(selected.sum())} notes: {out}")
+        instrument = index.instruments[index.instrument[number]]
+        _write(
+            waveform[0].numpy().astype(np.float32) / 32768,
+            str(index.ids[number]),
+            pathlib.Path(values.out, family, _file_name(instrument)),
+            values.copies,
+        )
+    print(f"{count * values.copies} files of {count} notes: {values.out}")
+
+
+def _training_notes(index: "NoteIndex", dataset: str, most: int) -> "np.ndarray":
+    """Notes of the split `train`, evenly from all of them: bool [notes]."""
+    import numpy as np
+
+    split = np.repeat(index.file_split, index.file_notes)
+    names = index.split_names
+    rows = np.flatnonzero(split == names.index("train") if "train" in names else [])
+    if not rows.size:
+        raise UserError(f"--dataset={dataset}: no note in a split named train")
+    selected = np.zeros(len(index), bool)
+    selected[rows[:: -(-len(rows) // (most or len(rows)))]] = True
+    return selected
+
+
+def _write(sound: "np.ndarray", name: str, folder: pathlib.Path, copies: int) -> None:
+    """A note, float32 [samples] at 16 kHz, through as many codecs."""
+    import soundfile
+    import soxr
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for copy in range(copies):
+        container, encoding, rate = random.Random(f"{name} {copy}").choice(CODECS)
+        path = folder / f"{_file_name(name)}-{copy}.{container.lower()}"
+        resampled = soxr.resample(sound, SAMPLE_RATE, rate)
+        soundfile.write(path, resampled, rate, format=container, subtype=encoding)
 
 
 def _file_name(name: str) -> str:
