@@ -65,7 +65,7 @@ def notes_of_flags() -> Notes:
 
     from mic_tf.datasets import catalogue
     from mic_tf.evaluation import division
-    from mic_tf.pipeline import batches
+    from mic_tf.pipeline import batches, splits
     from mic_tf.serving import evaluation_subject
 
     subject = evaluation_subject.of_export(MODEL.value)
@@ -76,11 +76,9 @@ def notes_of_flags() -> Notes:
     name = builder.info.full_name
     partition, words = division.partition_for(subject.trained_on, records, name)
     partition, words = division.of_part(partition, words, SPLIT.value)
-    rows = np.flatnonzero(partition.part(SPLIT.value))
-    if not rows.size:
+    selected = splits.evenly(partition.part(SPLIT.value), COUNT.value)
+    if not selected.any():
         raise UserError(f"--split={SPLIT.value}: no notes of {name} in it")
-    selected = np.zeros(len(records.index), bool)
-    selected[rows[:: -(-len(rows) // (COUNT.value or len(rows)))]] = True
     waveforms, families = [], []
     for waveform, family, _, _ in batches.evaluation_batches(
         records, selected, batch_size=1

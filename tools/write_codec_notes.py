@@ -45,9 +45,9 @@ def main(arguments: list[str]) -> None:
     values = flags.FLAGS
     if arguments or not (values.out and values.dataset):
         raise UserError("--dataset, --out: give both, and flags only")
-    import numpy as np
     import tqdm
 
+    from mic_tf.audio import waveforms
     from mic_tf.datasets import catalogue
     from mic_tf.pipeline import batches
 
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> None:
         family = index.families[index.family[number]]
         instrument = index.instruments[index.instrument[number]]
         _write(
-            waveform[0].numpy().astype(np.float32) / 32768,
+            waveforms.as_float(waveform[0].numpy()),
             str(index.ids[number]),
             pathlib.Path(values.out, family, _file_name(instrument)),
             values.copies,
@@ -72,15 +72,13 @@ def main(arguments: list[str]) -> None:
 
 def _training_notes(index: "NoteIndex", dataset: str, most: int) -> "np.ndarray":
     """Notes of the split `train`, evenly from all of them: bool [notes]."""
-    import numpy as np
+    from mic_tf.pipeline import splits
 
-    split = np.repeat(index.file_split, index.file_notes)
-    names = index.split_names
-    rows = np.flatnonzero(split == names.index("train") if "train" in names else [])
-    if not rows.size:
-        raise UserError(f"--dataset={dataset}: no note in a split named train")
-    selected = np.zeros(len(index), bool)
-    selected[rows[:: -(-len(rows) // (most or len(rows)))]] = True
+    if "train" not in index.split_names:
+        raise UserError(f"--dataset={dataset}: no split named train")
+    selected = splits.evenly(index.note_split == index.split_names.index("train"), most)
+    if not selected.any():
+        raise UserError(f"--dataset={dataset}: no note in its split train")
     return selected
 
 

@@ -25,7 +25,6 @@ MAX_SECONDS = 24 * 3600
 
 _BLOCK_SAMPLES = 1 << 17
 _MOST_FRAMES = 1 << 48
-_PER_STEP = np.float32(1 / 32768)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +149,7 @@ def _decoded(file: soundfile.SoundFile) -> np.ndarray:
     if file.subtype == "PCM_16":
         # The same numbers: libsndfile takes three times as long to make floats of them.
         block = file.read(_BLOCK_SAMPLES, dtype="int16", always_2d=True)
-        return block * _PER_STEP
+        return waveforms.as_float(block)
     return file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)
 
 

@@ -108,7 +108,9 @@ def as_float(waveform: np.ndarray) -> np.ndarray:
     if waveform.dtype == np.uint8:
         return waveform.astype(np.float32) / 128.0 - 1.0
     if waveform.dtype in (np.int16, np.int32):
-        return waveform.astype(np.float32) / -float(np.iinfo(waveform.dtype).min)
+        samples = waveform.astype(np.float32)
+        samples *= np.float32(-1.0 / np.iinfo(waveform.dtype).min)
+        return samples
     raise UserError(
         f"waveform: dtype {waveform.dtype}; float, int16, int32 or uint8 expected"
     )

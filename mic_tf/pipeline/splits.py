@@ -232,6 +232,22 @@ def instrument_folds(
     return np.where(pool, fold_of[index.family, index.instrument], -1)
 
 
+def evenly(selected: np.ndarray, most: int) -> np.ndarray:
+    """Some of the selected notes, evenly from all of them.
+
+    Args:
+      selected: bool [notes].
+      most: how many at most; 0: all.
+
+    Returns:
+      bool [notes].
+    """
+    rows = np.flatnonzero(selected)
+    some = np.zeros_like(selected)
+    some[rows[:: max(1, -(-len(rows) // (most or len(rows) or 1)))]] = True
+    return some
+
+
 def _pool(index: NoteIndex, settings: DataSettings) -> np.ndarray:
     if not settings.pool:
         return np.ones(len(index), bool)

@@ -7,7 +7,7 @@ from mic_tf.datasets import catalogue
 from mic_tf.errors import UserError
 from mic_tf.evaluation import evaluator, heard, metrics
 from mic_tf.evaluation.mistakes import embedded
-from mic_tf.pipeline import batches
+from mic_tf.pipeline import batches, splits
 from mic_tf.pipeline.batches import Records
 from mic_tf.pipeline.splits import Partition
 from mic_tf.serving.familiarity import Familiarity
@@ -34,9 +34,7 @@ def representative_notes(
       UserError: the data set is not there.
     """
     records, partition, _ = _opened(run, data_dir)
-    rows = np.flatnonzero(partition.part("train"))
-    selected = np.zeros(len(records.index), bool)
-    selected[rows[:: max(1, -(-len(rows) // count))]] = True
+    selected = splits.evenly(partition.part("train"), count)
     found = batches.evaluation_batches(records, selected, batch_size=1)
     return [
         wave[0].astype(np.float32) / 32768 for wave, *_ in found.as_numpy_iterator()

@@ -99,6 +99,16 @@ def test_max_notes_draws_exactly_that_many_in_the_datas_proportions():
     assert np.abs(shares - expected).max() < 0.03
 
 
+@pytest.mark.parametrize(
+    ("most", "rows"),
+    [(0, [1, 2, 4, 7, 8]), (9, [1, 2, 4, 7, 8]), (3, [1, 4, 8]), (1, [1])],
+)
+def test_some_notes_are_taken_evenly_from_those_selected(most, rows):
+    selected = np.isin(np.arange(9), [1, 2, 4, 7, 8])
+    assert np.flatnonzero(splits.evenly(selected, most)).tolist() == rows
+    assert not splits.evenly(np.zeros(9, bool), most).any()
+
+
 def test_pool_limits_what_is_divided_anew():
     index = synthetic_index()
     settings = DataSettings(protocol="random", pool="train")
