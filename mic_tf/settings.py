@@ -29,6 +29,7 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     identity: bool = True,
+    before: Any = None,
 ) -> Any:
     """A dataclass field with what its flag needs.
 
@@ -40,6 +41,8 @@ def setting(
       maximum: the largest value allowed.
       identity: whether the value changes the weights that come out. Resuming a run
         is refused when such a setting differs.
+      before: what runs did that were saved before there was this setting; None: what
+        the default says.
     """
     metadata = {
         "help": help_text,
@@ -47,6 +50,7 @@ def setting(
         "minimum": minimum,
         "maximum": maximum,
         "identity": identity,
+        "before": before,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -372,6 +376,12 @@ class TrainSettings:
         "float32", "Numeric policy of the network.", choices=PRECISIONS
     )
     jit: bool = setting(False, "Compile the training step with XLA.")
+    winograd: bool = setting(
+        True,
+        "On a CPU, train large 3 x 3 convolutions in float32 by Winograd's minimal "
+        "filtering: a third faster or more, the same but for rounding.",
+        before=False,
+    )
     strategy: str = setting(
         "auto",
         "Distribution strategy; auto: multi_worker with TF_CONFIG, else mirrored.",
@@ -467,7 +477,7 @@ def run_from_dict(content: dict[str, Any], origin: str) -> RunSettings:
     """Settings from the dictionary that `to_dict` made.
 
     Args:
-      content: sections of settings.
+      content: sections of settings; those that are newer than it may be missing.
       origin: the file it came from, for the error message.
 
     Raises:
@@ -480,8 +490,14 @@ def run_from_dict(content: dict[str, Any], origin: str) -> RunSettings:
         unknown = sorted(set(values) - known)
         if unknown:
             raise UserError(f"{origin}: unknown setting {name}.{unknown[0]}")
-        parts[name] = cls(**values)
+        parts[name] = cls(**{**_before(cls), **values})
     return RunSettings(**parts)
+
+
+def _before(section: type) -> dict[str, Any]:
+    """What a saved run did by settings that it does not name."""
+    found = {f.name: f.metadata["before"] for f in dataclasses.fields(section)}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def differences(old: RunSettings, new: RunSettings) -> list[str]:

@@ -69,3 +69,15 @@ def test_differences_are_only_those_that_change_the_weights():
     assert settings.differences(old, moved) == []
     longer = dataclasses.replace(old, train=TrainSettings(epochs=11))
     assert settings.differences(old, longer) == ["epochs: 10 -> 11"]
+
+
+def test_a_run_saved_before_there_was_a_setting_keeps_what_it_did():
+    content = settings.to_dict(settings.RunSettings())
+    del content["train"]["winograd"]
+    del content["train"]["jit"]
+    saved = settings.run_from_dict(content, "config.json")
+    assert saved.train.winograd is False
+    assert saved.train.jit is settings.TrainSettings().jit
+    assert settings.differences(saved, settings.RunSettings()) == [
+        "winograd: false -> true"
+    ]

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mic_tf.errors import UserError
+from mic_tf.model import pieces
 from mic_tf.settings import FrontEndSettings
 from mic_tf.taxonomy import SAMPLE_RATE
 
@@ -16,7 +17,6 @@ _PACKAGE = "mic_tf"
 _AMIN = 1e-10
 _NOTES_TOGETHER = 4
 """Notes in a piece of a batch, at least."""
-_MOST_PIECES = 8
 _BANDS_TOGETHER = 24
 """Mel bands of one product, about."""
 _LEAST_SILENCE = 0.1
@@ -59,25 +59,6 @@ def check_bounds(n_fft: int, fmin: float, fmax: float) -> None:
         )
 
 
-def _pieces(batch: int | None) -> int:
-    """Into how many parts a batch is cut, which may run at the same time.
-
-    On a CPU what lies between two ops of a few notes stays in its caches; some ops
-    also use one core only. Elsewhere it would only be more to launch.
-    """
-    if not batch or _on_accelerator():
-        return 1
-    most = max(1, min(batch // _NOTES_TOGETHER, _MOST_PIECES))
-    return next(pieces for pieces in range(most, 0, -1) if batch % pieces == 0)
-
-
-def _on_accelerator() -> bool:
-    if isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy):
-        return True
-    devices = tf.config.get_visible_devices()
-    return any(device.device_type != "CPU" for device in devices)
-
-
 @dataclasses.dataclass(frozen=True)
 class _BandGroup:
     """Neighbouring mel bands and the bins that they are made of.
@@ -100,9 +81,9 @@ def _band_groups(weights: np.ndarray) -> list[_BandGroup]:
     Args:
       weights: float32 [bins, bands].
     """
-    count = (
-        1 if _on_accelerator() else max(1, round(weights.shape[1] / _BANDS_TOGETHER))
-    )
+    count = max(1, round(weights.shape[1] / _BANDS_TOGETHER))
+    if pieces.on_accelerator():
+        count = 1
     groups = []
     for columns in np.array_split(weights, count, axis=1):
         heard = np.flatnonzero(columns.any(axis=1))
@@ -201,10 +182,10 @@ class LogMel(keras.layers.Layer):
 
     def decibels(self, waveform: tf.Tensor) -> tf.Tensor:
         """Decibels below each note's maximum, in [-top_db, 0]: before the scaling."""
-        pieces = _pieces(waveform.shape[0])
-        if pieces == 1:
+        count = pieces.count(waveform.shape[0], _NOTES_TOGETHER)
+        if count == 1:
             return self._decibels(waveform)
-        parts = [self._decibels(part) for part in tf.split(waveform, pieces)]
+        parts = [self._decibels(part) for part in tf.split(waveform, count)]
         return tf.concat(parts, axis=0)
 
     def _decibels(self, waveform: tf.Tensor) -> tf.Tensor:

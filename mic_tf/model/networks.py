@@ -9,6 +9,7 @@ import tf_keras as keras
 from mic_tf.errors import UserError
 from mic_tf.model import randomness
 from mic_tf.model.frontend import LogMel
+from mic_tf.model.winograd import WinogradConv2D
 from mic_tf.settings import NetworkSettings, RunSettings
 from mic_tf.taxonomy import NOTE_SAMPLES
 
@@ -101,10 +102,10 @@ def build_model(settings: RunSettings, num_families: int) -> keras.Model:
     log_mel = LogMel.from_settings(settings.frontend, name="log_mel")(waveform)
     shares = settings.network.member_shares
     if len(shares) == 1:
-        logits = _member(log_mel, settings.network, num_families)
+        logits = _member(log_mel, settings, num_families)
     else:
         members = [
-            _member(log_mel, settings.network, num_families, member_prefix(number))
+            _member(log_mel, settings, num_families, member_prefix(number))
             for number in range(len(shares))
         ]
         mean = MeanLogProbability(shares, dtype=_loss_dtype(), name=MEAN_OF_MEMBERS)
@@ -129,10 +130,10 @@ def embedding(model: keras.Model) -> Any:
 
 
 def _member(
-    log_mel: tf.Tensor, settings: NetworkSettings, num_families: int, prefix: str = ""
+    log_mel: tf.Tensor, settings: RunSettings, num_families: int, prefix: str = ""
 ) -> tf.Tensor:
     """Logits of one network, [batch, families], in the type of the loss."""
-    x = _NETWORKS[settings.model](log_mel, settings, prefix)
+    x = _NETWORKS[settings.network.model](log_mel, settings, prefix)
     x = layers.Dense(num_families, name=f"{prefix}logits")(x)
     wide = layers.Activation("linear", dtype=_loss_dtype(), name=f"{prefix}logits_wide")
     return wide(x)
@@ -188,36 +189,34 @@ def inference_model(model: keras.Model) -> keras.Model:
     return keras.Model(waveform, [logits, embedding], name="inference")
 
 
-def _small_cnn(log_mel: tf.Tensor, settings: NetworkSettings, prefix: str) -> tf.Tensor:
+def _small_cnn(log_mel: tf.Tensor, settings: RunSettings, prefix: str) -> tf.Tensor:
     """Plain convolutions and pooling, then a dense layer: the study's phases 1, 2."""
     x = layers.Reshape((*log_mel.shape[1:], 1), name=f"{prefix}image")(log_mel)
-    for block in range(settings.depth or _DEPTHS["small_cnn"]):
-        channels = settings.width * 2**block
-        x = layers.Conv2D(channels, 3, padding="same", name=f"{prefix}conv_{block}")(x)
+    network = settings.network
+    for block in range(network.depth or _DEPTHS["small_cnn"]):
+        name = f"{prefix}conv_{block}"
+        x = _convolution(settings, network.width * 2**block, name=name)(x)
         x = layers.ReLU(name=f"{prefix}relu_{block}")(x)
         x = layers.MaxPooling2D(_POOLING["small_cnn"], name=f"{prefix}pool_{block}")(x)
     x = layers.Flatten(name=f"{prefix}flatten")(x)
     return layers.Dense(
-        settings.dense_units, activation="relu", name=f"{prefix}embedding"
+        network.dense_units, activation="relu", name=f"{prefix}embedding"
     )(x)
 
 
-def _deep_cnn(log_mel: tf.Tensor, settings: NetworkSettings, prefix: str) -> tf.Tensor:
+def _deep_cnn(log_mel: tf.Tensor, settings: RunSettings, prefix: str) -> tf.Tensor:
     """Convolution, BatchNorm, ReLU and pooling, four times; mean and max over all."""
     x = layers.Reshape((*log_mel.shape[1:], 1), name=f"{prefix}image")(log_mel)
-    for block in range(settings.depth or _DEPTHS["deep_cnn"]):
-        channels = settings.width * 2**block
-        x = layers.Conv2D(
-            channels, 3, padding="same", use_bias=False, name=f"{prefix}conv_{block}"
-        )(x)
+    network = settings.network
+    for block in range(network.depth or _DEPTHS["deep_cnn"]):
+        channels, name = network.width * 2**block, f"{prefix}conv_{block}"
+        x = _convolution(settings, channels, use_bias=False, name=name)(x)
         x = _norm_and_relu(x, block, prefix)
         x = layers.MaxPooling2D(_POOLING["deep_cnn"], name=f"{prefix}pool_{block}")(x)
-    return _pooled_embedding(x, settings, prefix)
+    return _pooled_embedding(x, network, prefix)
 
 
-def _mobile_cnn(
-    log_mel: tf.Tensor, settings: NetworkSettings, prefix: str
-) -> tf.Tensor:
+def _mobile_cnn(log_mel: tf.Tensor, settings: RunSettings, prefix: str) -> tf.Tensor:
     """Depthwise-separable convolutions that step over every second place.
 
     Channels and sizes behind each block are those of deep_cnn, with a small part of
@@ -225,10 +224,11 @@ def _mobile_cnn(
     stride 1 that is added to its input (Howard et al. 2017, "MobileNets"; He et al.
     2016, "Deep residual learning"); the first is a plain convolution.
     """
+    network = settings.network
     stride = _POOLING["mobile_cnn"]
     x = layers.Reshape((*log_mel.shape[1:], 1), name=f"{prefix}image")(log_mel)
     x = layers.Conv2D(
-        settings.width,
+        network.width,
         5,
         strides=stride,
         padding="same",
@@ -236,12 +236,21 @@ def _mobile_cnn(
         name=f"{prefix}conv_0",
     )(x)
     x = _norm_and_relu(x, 0, prefix)
-    for block in range(1, settings.depth or _DEPTHS["mobile_cnn"]):
-        channels = settings.width * 2**block
+    for block in range(1, network.depth or _DEPTHS["mobile_cnn"]):
+        channels = network.width * 2**block
         x = _separable(x, channels, stride, f"{block}a", prefix)
         same_size = _separable(x, channels, 1, f"{block}b", prefix)
         x = layers.Add(name=f"{prefix}add_{block}")([x, same_size])
-    return _pooled_embedding(x, settings, prefix)
+    return _pooled_embedding(x, network, prefix)
+
+
+def _convolution(settings: RunSettings, channels: int, **kwargs: Any) -> WinogradConv2D:
+    """A 3 x 3 convolution; XLA, where it compiles the step, does its own."""
+    train = settings.train
+    in_training = train.winograd and not train.jit
+    return WinogradConv2D(
+        channels, 3, padding="same", in_training=in_training, **kwargs
+    )
 
 
 def _separable(

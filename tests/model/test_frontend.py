@@ -4,7 +4,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mic_tf.errors import UserError
-from mic_tf.model import frontend
+from mic_tf.model import frontend, pieces
 from mic_tf.model.frontend import LogMel
 
 librosa = pytest.importorskip("librosa", reason="librosa is a development dependency")
@@ -75,17 +75,6 @@ def real_notes(folder, count) -> np.ndarray:
     return np.stack(notes)
 
 
-@pytest.mark.parametrize(
-    ("batch", "pieces"),
-    [(None, 1), (0, 1), (3, 1), (7, 1), (8, 2), (9, 1), (32, 8), (36, 6), (256, 8)],
-)
-def test_pieces_divide_a_batch_on_a_cpu_and_nowhere_else(monkeypatch, batch, pieces):
-    monkeypatch.setattr(frontend, "_on_accelerator", lambda: False)
-    assert frontend._pieces(batch) == pieces
-    monkeypatch.setattr(frontend, "_on_accelerator", lambda: True)
-    assert frontend._pieces(batch) == 1
-
-
 @pytest.mark.parametrize("batch", [7, 8, 9, 32, 36])
 def test_a_batch_in_pieces_gives_what_its_notes_give_alone(batch):
     layer = LogMel()
@@ -101,7 +90,7 @@ def test_a_batch_in_pieces_gives_what_its_notes_give_alone(batch):
 )
 def test_groups_of_bands_are_the_whole_matrix(monkeypatch, n_fft, n_mels):
     whole = frontend.mel_weights(n_fft, n_mels, 20.0, 8000.0)
-    monkeypatch.setattr(frontend, "_on_accelerator", lambda: False)
+    monkeypatch.setattr(pieces, "on_accelerator", lambda: False)
     groups = frontend._band_groups(whole)
     again = np.zeros_like(whole)
     columns = np.cumsum([0, *(group.weights.shape[1] for group in groups)])
@@ -109,7 +98,7 @@ def test_groups_of_bands_are_the_whole_matrix(monkeypatch, n_fft, n_mels):
         again[group.bins, start:end] = group.weights
     np.testing.assert_array_equal(again, whole)
     assert sum(group.weights.size for group in groups) <= whole.size
-    monkeypatch.setattr(frontend, "_on_accelerator", lambda: True)
+    monkeypatch.setattr(pieces, "on_accelerator", lambda: True)
     assert len(frontend._band_groups(whole)) == 1
 
 

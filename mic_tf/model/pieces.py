@@ -1,0 +1,29 @@
+"""Batches in pieces: on a CPU what lies between two ops then stays in its caches."""
+
+import tensorflow as tf
+
+_MOST = 8
+
+
+def on_accelerator() -> bool:
+    """Whether anything but a CPU is there to compute on."""
+    if isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy):
+        return True
+    devices = tf.config.get_visible_devices()
+    return any(device.device_type != "CPU" for device in devices)
+
+
+def count(batch: int | None, together: int) -> int:
+    """Into how many equal pieces a batch is cut, which may run at the same time.
+
+    Some ops use one core only, so that pieces keep the others busy. On an accelerator
+    they would only be more to launch.
+
+    Args:
+      batch: its notes; None where that is not known before it runs.
+      together: notes of a piece, at least.
+    """
+    if not batch or on_accelerator():
+        return 1
+    most = max(1, min(batch // together, _MOST))
+    return next(pieces for pieces in range(most, 0, -1) if batch % pieces == 0)
