@@ -30,9 +30,12 @@ SECTION = "step"
 _OURS = "DeepCNN step"
 _EAGER = "PyTorch eager, channels last"
 _COMPILED = "PyTorch torch.compile"
+_DIRECT = "the same with --nowinograd"
 _GPU_BATCH = 256
 _STEPS_A_ROUND = 4
 """As in training, one right after the other."""
+_LONGER = 2
+"""A round of four sides takes some seconds, and neighbours do not slow all alike."""
 AIM = Aim(1.5)
 
 
@@ -64,17 +67,24 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
         step = stack.enter_context(Apart(build_ours, arguments, steps))
         ours: Ours = step.result
         contenders = {_OURS: step.run}
+        if not settings.on_gpu:
+            direct = Apart(build_ours, (_direct(run), waveforms, families), steps)
+            contenders[_DIRECT] = stack.enter_context(direct).run
         apart, reasons = {}, {}
         arguments = (*arguments, ours.weights)
         for name, other in _torch_steps(settings, arguments, steps, reasons, stack):
             contenders[name] = other.run
             apart[name] = float(np.abs(other.result - ours.logits).max())
         timings = in_turn(
-            contenders, seconds=settings.seconds, least_rounds=settings.least_rounds
+            contenders,
+            seconds=_LONGER * settings.seconds,
+            least_rounds=settings.least_rounds,
         )
     note = f"batches of {batch}, {ours.parameters:,} parameters"
     timings = {name: [t / steps for t in times] for name, times in timings.items()}
     yield rate_row(SECTION, _OURS, timings[_OURS], batch, note=note)
+    if _DIRECT in timings:
+        yield ratio_row(SECTION, timings, _OURS, _DIRECT, work=batch)
     yield from _against_torch(timings, batch, reasons, apart)
     yield _share_of_peak(settings, ours.flops, run, timings, batch)
     yield from gpu_rows(settings, run, waveforms, families)
@@ -84,6 +94,11 @@ def training_settings(settings: BenchmarkSettings, batch: int) -> RunSettings:
     """The defaults of `train` with this batch size."""
     run = run_settings(settings.width)
     train = dataclasses.replace(run.train, batch_size=batch)
+    return dataclasses.replace(run, train=train)
+
+
+def _direct(run: RunSettings) -> RunSettings:
+    train = dataclasses.replace(run.train, winograd=False)
     return dataclasses.replace(run, train=train)
 
 
@@ -200,7 +215,8 @@ def _share_of_peak(
     per_second = (rate.value, rate.low, rate.high)
     shares = [100.0 * (flops + front) * each / peak for each in per_second]
     note = (
-        f"{flops / 1e9:.2f} + {front / 1e9:.3f} GFLOP a note (network + front-end); "
+        f"{flops / 1e9:.2f} + {front / 1e9:.3f} GFLOP a note (network, counted as "
+        "direct convolutions, + front-end); "
         f"{dtype} matrix product here: {peak / 1e12:.2f} TFLOP/s"
     )
     label = f"{name}: share of the matrix peak"
