@@ -54,7 +54,10 @@ def main(arguments: list[str]) -> int:
         for name in run.data.dataset_names
     )
     workdir = workdir.rstrip("/")
-    run = starting.take_over(run, workdir, settings.given_in_flags())
+    given = settings.given_in_flags()
+    if begun := workfolder.read_config(workdir):
+        run = settings.as_it_began(run, begun["settings"], given)
+    run = starting.take_over(run, workdir, given)
 
     def calibrate(records: Records) -> None:
         evaluator.calibrate(workfolder.load_run(workdir), records)

@@ -81,3 +81,14 @@ def test_a_run_saved_before_there_was_a_setting_keeps_what_it_did():
     assert settings.differences(saved, settings.RunSettings()) == [
         "winograd: false -> true"
     ]
+
+
+def test_going_on_with_an_older_run_keeps_what_it_did_unless_asked():
+    content = settings.to_dict(settings.RunSettings())
+    asked = settings.RunSettings()
+    assert settings.as_it_began(asked, content, given=()) == asked
+    del content["train"]["winograd"]
+    began = settings.as_it_began(asked, content, given=())
+    assert began.train.winograd is False
+    assert dataclasses.replace(began.train, winograd=True) == asked.train
+    assert settings.as_it_began(asked, content, given={"winograd"}) == asked

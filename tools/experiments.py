@@ -18,8 +18,8 @@ import io
 import pathlib
 import re
 import shlex
-import subprocess
 import sys
+import zlib
 from typing import Any
 
 from absl import flags
@@ -28,14 +28,15 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from mic_tf import command
 from mic_tf.errors import UserError
-
-PROJECT = pathlib.Path(__file__).parents[1]
+from tools import kept_runs
 
 UNCHANGED = "the recipe as it is"
 COLUMNS = (
     *("change", "flags", "accuracy before", "after", "notes lost", "notes won"),
     *("folds before", "folds after", "minutes a fold"),
 )
+KEPT = ("flags", "accuracy", "folds", "minutes", "n", "wrong")
+_GIVEN_HERE = ("--protocol", "--fold", "--folds", "--exclude", "--workdir")
 
 
 def define_flags() -> None:
@@ -59,21 +60,24 @@ def main(arguments: list[str]) -> None:
     if arguments:
         raise UserError(f"{arguments[0]}: unexpected argument; flags begin with --")
     flag = flags.FLAGS
-    changes = {UNCHANGED: [], **dict(_change(text) for text in flag.change)}
-    if not flag.print_only and not pathlib.Path(flag.recipe).is_file():
-        raise UserError(f"--recipe={flag.recipe}: no such flagfile")
+    changes = _changes()
+    for name, path in (("recipe", flag.recipe), ("exclude", flag.exclude)):
+        if (path or name == "recipe") and not pathlib.Path(path).is_file():
+            raise UserError(f"--{name}={path}: no such file")
     path = pathlib.Path(flag.results or pathlib.Path(flag.folder) / "experiments.json")
-    results = read_results(path)
+    results = kept_runs.read(path, KEPT)
     for name, changed in changes.items():
-        wanted = [*shlex.split(flag.common), *changed]
-        if name in results and results[name]["flags"] != wanted:
+        made_by = _made_by(changed)
+        if name in results and results[name]["flags"] != made_by:
             raise UserError(
                 f"{path}: {name} was measured with {shlex.join(results[name]['flags'])}"
-                f", not {shlex.join(wanted)}; name it otherwise"
+                f", not {shlex.join(made_by)}; give another --results and --folder"
             )
+    for name, changed in changes.items():
         if name not in results and not flag.print_only:
-            results[name] = _measured(name, wanted)
-            write_results(path, results)
+            measured = _measured(name, changed)
+            results[name] = {"flags": _made_by(changed), **measured}
+            kept_runs.write(path, results)
     print(f"| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|")
     if UNCHANGED in results:
         for name, changed in changes.items():
@@ -81,62 +85,90 @@ def main(arguments: list[str]) -> None:
                 print(row(name, changed, results))
 
 
-def _change(text: str) -> tuple[str, list[str]]:
-    name, colon, rest = text.partition(":")
-    changed = shlex.split(rest)
-    if not colon or not changed or not all(f.startswith("--") for f in changed):
-        raise UserError(f"--change={text}: NAME: --FLAG=VALUE ... expected")
-    return name.strip(), changed
+def _changes() -> dict[str, list[str]]:
+    """Flags by the name of the change; none for the recipe as it is."""
+    changes, folders = {UNCHANGED: []}, {_folder_name(UNCHANGED)}
+    for text in flags.FLAGS.change:
+        name, _, rest = text.partition(":")
+        name, changed = name.strip(), _words("change", text, rest)
+        if not name or not changed:
+            raise UserError(f"--change={text}: NAME: --FLAG=VALUE ... expected")
+        if _folder_name(name) in folders:
+            raise UserError(f"--change={text}: another name expected; that is taken")
+        folders.add(_folder_name(name))
+        changes[name] = changed
+    return changes
 
 
-def _measured(name: str, wanted: list[str]) -> dict[str, Any]:
+def _words(name: str, text: str, line: str) -> list[str]:
+    """Flags of `train` out of a line of them."""
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise UserError(f"--{name}={text}: {error}") from None
+    for word in words:
+        if not word.startswith("--"):
+            raise UserError(f"--{name}={text}: {word}: --FLAG=VALUE expected")
+        if word.split("=")[0] in _GIVEN_HERE:
+            raise UserError(f"--{name}={text}: {word}: not a part of a change")
+    return words
+
+
+def _made_by(changed: list[str]) -> list[str]:
+    """Everything that decides the figures of a change but the notes themselves."""
+    flag = flags.FLAGS
+    content = pathlib.Path(flag.recipe).read_bytes()
+    excluded = pathlib.Path(flag.exclude).read_bytes() if flag.exclude else b""
+    return [
+        f"--recipe={pathlib.Path(flag.recipe).name}:{zlib.crc32(content):08x}",
+        f"--exclude={len(excluded.split())} ids:{zlib.crc32(excluded):08x}",
+        f"--folds={flag.folds}",
+        *_words("common", flag.common, flag.common),
+        *changed,
+    ]
+
+
+def _folder_name(change: str) -> str:
+    return re.sub(r"\W+", "_", change)
+
+
+def _measured(name: str, changed: list[str]) -> dict[str, Any]:
     """Trains and tests every fold; what is kept of them."""
     from mic_tf import files
-    from mic_tf.training import callbacks
 
     flag = flags.FLAGS
-    folder = pathlib.Path(flag.folder).absolute() / re.sub(r"\W+", "_", name)
+    folder = pathlib.Path(flag.folder).absolute() / _folder_name(name)
     workdirs = [str(folder / str(fold)) for fold in range(flag.folds)]
     exclude = [f"--exclude={pathlib.Path(flag.exclude).absolute()}"]
     for fold, workdir in enumerate(workdirs):
         print(f"{name}: fold {fold}", flush=True)
-        where = [f"--workdir={workdir}", f"--data_dir={flag.data_dir}"]
-        _call(
+        where = [
+            f"--workdir={workdir}",
+            f"--data_dir={kept_runs.absolute(flag.data_dir)}",
+        ]
+        kept_runs.call(
             "mic_tf.train",
             f"--flagfile={pathlib.Path(flag.recipe).absolute()}",
-            *wanted,
+            *_words("common", flag.common, flag.common),
+            *changed,
             "--protocol=instrument",
             f"--folds={flag.folds}",
             f"--fold={fold}",
             *(exclude if flag.exclude else []),
             *where,
         )
-        _call("mic_tf.evaluate", "--split=test", *where)
+        kept_runs.call("mic_tf.evaluate", "--split=test", *where)
     pooled = folder / "pooled"
-    _call(
-        "mic_tf.report", "--pool", f"--workdirs={','.join(workdirs)}", f"--out={pooled}"
-    )
+    together = f"--workdirs={','.join(workdirs)}"
+    kept_runs.call("mic_tf.report", "--pool", together, f"--out={pooled}")
     metrics = files.read_json(str(pooled / "metrics.json"))
-    seconds = [
-        float(epoch["seconds"])
-        for workdir in workdirs
-        for epoch in callbacks.read_history(workdir)
-    ]
+    minutes = sum(kept_runs.minutes(workdir) for workdir in workdirs)
     return {
-        "flags": wanted,
         "accuracy": metrics["accuracy"],
         "folds": [fold["accuracy"] for fold in metrics["folds"]],
-        "minutes": round(sum(seconds) / 60 / len(workdirs), 2),
+        "minutes": round(minutes / len(workdirs), 2),
         **answers(files.read_text(str(pooled / "predictions.csv"))),
     }
-
-
-def _call(module: str, *arguments: str) -> None:
-    finished = subprocess.run([sys.executable, "-m", module, *arguments], cwd=PROJECT)
-    if finished.returncode:
-        raise UserError(
-            f"python -m {module} {' '.join(arguments)}: it failed, see above"
-        )
 
 
 def answers(predictions: str) -> dict[str, Any]:
@@ -153,6 +185,11 @@ def answers(predictions: str) -> dict[str, Any]:
 def row(name: str, changed: list[str], results: dict[str, dict[str, Any]]) -> str:
     """One line of the table."""
     before, after = results[UNCHANGED], results[name]
+    if before["n"] != after["n"]:
+        raise UserError(
+            f"{name}: measured on {after['n']} notes, {UNCHANGED} on {before['n']}; "
+            "measure both on the same"
+        )
     cells = [name, f"`{shlex.join(changed)}`" if changed else ""]
     cells += [f"{each['accuracy']:.3f}" for each in (before, after)]
     for some, others in ((after, before), (before, after)):
@@ -161,23 +198,6 @@ def row(name: str, changed: list[str], results: dict[str, dict[str, Any]]) -> st
         cells.append(", ".join(f"{accuracy:.2f}" for accuracy in each["folds"]))
     cells.append(f"{after['minutes']:.1f}")
     return f"| {' | '.join(cells)} |"
-
-
-def read_results(path: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """Figures by the name of the change; none where there is no such file."""
-    if not path.exists():
-        return {}
-    from mic_tf import files
-
-    return files.read_json(str(path))
-
-
-def write_results(path: pathlib.Path, results: dict[str, dict[str, Any]]) -> None:
-    """Writes them, in the order in which they were measured."""
-    from mic_tf import files
-
-    files.make_folder(str(path.parent))
-    files.write_json(str(path), results)
 
 
 if __name__ == "__main__":

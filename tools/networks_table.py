@@ -23,6 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from mic_tf import command
 from mic_tf.errors import UserError
 from mic_tf.settings import MODELS
+from tools import kept_runs
 from tools.benchmarks import processes
 
 FLAGFILE = processes.PROJECT / "mic_tf" / "configs" / "official.cfg"
@@ -145,7 +146,7 @@ def _train(model: str, seed: str, workdir: pathlib.Path) -> float:
         "mic_tf.train",
         [
             f"--flagfile={pathlib.Path(flag.recipe).absolute()}",
-            f"--data_dir={pathlib.Path(flag.data_dir).absolute()}",
+            f"--data_dir={kept_runs.absolute(flag.data_dir)}",
             f"--model={model}",
             f"--seed={seed}",
             "--select=last",

@@ -13,7 +13,6 @@ set is passed over so often that the steps are as many.
 
 import pathlib
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -23,8 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from mic_tf import command
 from mic_tf.errors import UserError
-
-PROJECT = pathlib.Path(__file__).parents[1]
+from tools import kept_runs
 
 PHASES = {
     "soundfont_notes": ("phase1", "phase2", "phase3", "phase4"),
@@ -34,6 +32,7 @@ COLUMNS = (
     *("data", "phase", "split", "seeds", "test notes"),
     *("accuracy", "macro-F1", "minutes"),
 )
+MEASURES = ("n", "accuracy", "macro_f1")
 PROTOCOLS = ("random", "instrument")
 RESULTS = "phases.json"
 STEPS = 10 * 12_000 // 32
@@ -62,7 +61,7 @@ def main(arguments: list[str]) -> None:
     flag = flags.FLAGS
     rows = list(_rows_wanted())
     path = pathlib.Path(flag.results or pathlib.Path(flag.folder) / RESULTS)
-    results = read_results(path)
+    results = kept_runs.read(path, [*MEASURES, "minutes"])
     for dataset, protocol, phase in rows:
         for seed in flag.seeds:
             name = run_name(dataset, protocol, phase, seed)
@@ -109,6 +108,11 @@ def run_name(dataset: str, protocol: str, phase: str, seed: str) -> str:
     return f"{dataset}/{protocol}/{phase}-{seed}"
 
 
+def data_dir() -> str:
+    """Where the data sets lie, for a command run in another folder."""
+    return kept_runs.absolute(flags.FLAGS.data_dir)
+
+
 def workdir(name: str) -> pathlib.Path:
     """Where a run lies."""
     return pathlib.Path(flags.FLAGS.folder).absolute() / name
@@ -122,17 +126,17 @@ def metrics_of(folder: pathlib.Path, dataset: str) -> pathlib.Path:
 def run(dataset: str, protocol: str, phase: str, seed: str) -> None:
     """Trains and evaluates one run."""
     folder = workdir(run_name(dataset, protocol, phase, seed))
-    where = [f"--workdir={folder}", f"--data_dir={flags.FLAGS.data_dir}"]
-    _call(
+    where = [f"--workdir={folder}", f"--data_dir={data_dir()}"]
+    kept_runs.call(
         "mic_tf.train",
-        f"--flagfile={PROJECT / 'mic_tf' / 'configs' / f'{phase}.cfg'}",
+        f"--flagfile={kept_runs.PROJECT / 'mic_tf' / 'configs' / f'{phase}.cfg'}",
         f"--dataset={dataset}",
         f"--protocol={protocol}",
         f"--seed={seed}",
         *_epochs(dataset, protocol),
         *where,
     )
-    _call("mic_tf.evaluate", "--split=test", *where)
+    kept_runs.call("mic_tf.evaluate", "--split=test", *where)
 
 
 def _epochs(dataset: str, protocol: str) -> list[str]:
@@ -144,7 +148,7 @@ def _epochs(dataset: str, protocol: str) -> list[str]:
 
     if dataset == "soundfont_notes":
         return []
-    builder = catalogue.load_builder(dataset, flags.FLAGS.data_dir)
+    builder = catalogue.load_builder(dataset, data_dir())
     records = batches.open_records(builder)
     settings = RunSettings(data=DataSettings(dataset=dataset, protocol=protocol))
     notes = int(training_data.divide(settings, records).part("train").sum())
@@ -156,45 +160,22 @@ def epochs_for(notes: int) -> int:
     return -(-STEPS // -(-notes // 32))
 
 
-def _call(module: str, *arguments: str) -> None:
-    finished = subprocess.run([sys.executable, "-m", module, *arguments], cwd=PROJECT)
-    if finished.returncode:
-        raise UserError(
-            f"python -m {module} {' '.join(arguments)}: it failed, see above"
-        )
-
-
 def figures(folder: pathlib.Path, dataset: str) -> dict[str, float]:
     """What is kept of a run: notes measured, figures, minutes of its training."""
     from mic_tf import files
-    from mic_tf.training import callbacks
 
     metrics = files.read_json(str(metrics_of(folder, dataset)))
-    epochs = callbacks.read_history(str(folder))
-    seconds = sum(float(epoch["seconds"]) for epoch in epochs)
-    kept = {name: metrics[name] for name in ("n", "accuracy", "macro_f1")}
-    return {**kept, "minutes": seconds / 60}
-
-
-def read_results(path: pathlib.Path) -> dict[str, dict[str, float]]:
-    """Figures by the name of the run; none where there is no such file."""
-    if not path.exists():
-        return {}
-    from mic_tf import files
-
-    return files.read_json(str(path))
+    kept = {name: metrics[name] for name in MEASURES}
+    return {**kept, "minutes": kept_runs.minutes(str(folder))}
 
 
 def write_results(path: pathlib.Path, results: dict[str, dict[str, float]]) -> None:
     """Writes them in the order of their names."""
-    from mic_tf import files
-
     rounded = {
         name: {key: round(value, 6) for key, value in results[name].items()}
         for name in sorted(results)
     }
-    files.make_folder(str(path.parent))
-    files.write_json(str(path), rounded)
+    kept_runs.write(path, rounded)
 
 
 def row(

@@ -21,7 +21,7 @@ def count(batch: int | None, together: int) -> int:
 
     Args:
       batch: its notes; None where that is not known before it runs.
-      together: notes of a piece, at least.
+      together: notes of a piece, at least; a smaller batch stays whole.
     """
     if not batch or on_accelerator():
         return 1

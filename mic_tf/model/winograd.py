@@ -72,7 +72,7 @@ class WinogradConv2D(keras.layers.Conv2D):
     their standard deviation at most. Outside training it is Conv2D to the last bit, and
     so it is where the other way gains nothing: other kernels than 3 x 3 with stride 1
     and padding "same", few channels or places, another type than float32, a GPU or TPU,
-    a batch of unknown size.
+    a size or batch that is not known before it runs.
 
     Args:
       in_training: False: Conv2D in training, too.
@@ -94,10 +94,11 @@ class WinogradConv2D(keras.layers.Conv2D):
         return {**super().get_config(), "in_training": self.in_training}
 
     def _gains_from(self, inputs: tf.Tensor) -> bool:
-        batch, height, width, channels = inputs.shape
+        if inputs.shape.rank != 4 or not inputs.shape.is_fully_defined():
+            return False
+        _, height, width, channels = inputs.shape
         return (
-            batch is not None
-            and (self.kernel_size, self.strides) == ((_KERNEL, _KERNEL), (1, 1))
+            (self.kernel_size, self.strides) == ((_KERNEL, _KERNEL), (1, 1))
             and (self.padding, self.data_format) == ("same", "channels_last")
             and (self.dilation_rate, self.groups) == ((1, 1), 1)
             and channels >= _LEAST_CHANNELS

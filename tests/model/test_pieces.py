@@ -14,6 +14,6 @@ def test_pieces_divide_a_batch_on_a_cpu_and_nowhere_else(monkeypatch, batch, cou
     assert pieces.count(batch, together=4) == 1
 
 
-def test_a_note_is_a_piece_where_more_are_asked_for_than_there_are(monkeypatch):
+def test_a_batch_smaller_than_a_piece_stays_whole(monkeypatch):
     monkeypatch.setattr(pieces, "on_accelerator", lambda: False)
     assert pieces.count(6, together=40) == 1

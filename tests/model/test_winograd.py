@@ -18,6 +18,12 @@ ROUNDING = 2e-4
 """Of a result's standard deviation."""
 
 
+@pytest.fixture(autouse=True)
+def on_a_cpu(monkeypatch):
+    """Whatever there is where the tests run."""
+    monkeypatch.setattr(pieces, "on_accelerator", lambda: False)
+
+
 def random_normal(*shape: int, seed: int = 0) -> tf.Tensor:
     return tf.random.stateless_normal(shape, [seed, 1])
 
@@ -96,6 +102,7 @@ def test_bias_and_activation_are_those_of_conv2d_in_training_too():
     [
         (2, 16, 32, {}, 0),
         (None, 16, 32, {}, 1),
+        (2, None, 32, {}, 1),
         (2, 16, 8, {}, 1),
         (2, 3, 32, {}, 1),
         (2, 16, 32, {"strides": 2}, 1),
@@ -153,7 +160,7 @@ def test_a_training_step_learns_the_same_either_way():
         assert losses[-1] < losses[0]
         weights.append(np.concatenate([w.ravel() for w in trainee.get_weights()]))
     assert kinds == [1, 3]
-    assert 0 < np.abs(weights[0] - weights[1]).max() < 5e-3
+    assert 0 < np.abs(weights[0] - weights[1]).max() < 1e-4
 
 
 @pytest.mark.parametrize(

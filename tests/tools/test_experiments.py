@@ -1,15 +1,20 @@
 """The program that measures changes to a recipe by cross-validation."""
 
+import functools
 import json
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
+from absl import flags
 
-from tools import experiments
+from mic_tf.errors import UserError
+from tools import experiments, kept_runs
 
 PROJECT = pathlib.Path(__file__).parents[2]
+RECIPE = "mic_tf/configs/phase4.cfg"
 
 PREDICTIONS = """id,truth,answer
 bass_1,bass,bass
@@ -18,79 +23,137 @@ organ_1,organ,reed
 """
 
 
-def call(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "tools/experiments.py", *map(str, arguments)],
+@pytest.fixture
+def run(monkeypatch):
+    """The program in this process; the process-wide flags are other programs', too."""
+
+    def ask(*arguments: str) -> None:
+        own = flags.FlagValues()
+        kinds = ("string", "integer", "bool", "multi_string")
+        defining = {
+            f"DEFINE_{kind}": functools.partial(
+                getattr(flags, f"DEFINE_{kind}"), flag_values=own
+            )
+            for kind in kinds
+        }
+        patched = types.SimpleNamespace(FLAGS=own, **defining)
+        monkeypatch.setattr(experiments, "flags", patched)
+        experiments.define_flags()
+        experiments.main(own(["experiments", *map(str, arguments)])[1:])
+
+    return ask
+
+
+@pytest.fixture
+def trained(monkeypatch, tmp_path) -> list[tuple[str, ...]]:
+    """Stands in for the commands: what they were asked; they write what is read."""
+    asked = []
+
+    def call(module: str, *arguments: str) -> None:
+        asked.append((module, *arguments))
+        if module != "mic_tf.report":
+            return
+        wrong = 0.5 if any("no_mixup" in each for each in arguments) else 0.25
+        folder = pathlib.Path(arguments[-1].removeprefix("--out="))
+        folder.mkdir(parents=True)
+        figures = {"accuracy": 1 - wrong, "folds": [{"accuracy": 1 - wrong}] * 2}
+        (folder / "metrics.json").write_text(json.dumps(figures))
+        lines = [f"{n},bass,{'organ' if n < 4 * wrong else 'bass'}" for n in range(4)]
+        (folder / "predictions.csv").write_text("id,truth,answer\n" + "\n".join(lines))
+
+    monkeypatch.setattr(kept_runs, "call", call)
+    monkeypatch.setattr(kept_runs, "minutes", lambda workdir: 2.0)
+    return asked
+
+
+def test_each_change_is_trained_on_every_fold_and_stands_beside_the_recipe(
+    run, trained, tmp_path, capsys
+):
+    ids = tmp_path / "ids.txt"
+    ids.write_text("a\nb\n")
+    wanted = (
+        f"--recipe={RECIPE}",
+        f"--folder={tmp_path / 'runs'}",
+        f"--exclude={ids}",
+        "--folds=2",
+        "--common=--epochs=3",
+        "--change=no mixup: --mixup_alpha=0",
+    )
+    run(*wanted)
+    trainings = [each for each in trained if each[0] == "mic_tf.train"]
+    assert len(trainings) == 4
+    assert [each[0] for each in trained].count("mic_tf.evaluate") == 4
+    first, last = trainings[0], trainings[-1]
+    assert "--fold=0" in first and "--fold=1" in last
+    assert "--mixup_alpha=0" not in first and "--mixup_alpha=0" in last
+    for each in trainings:
+        assert {"--epochs=3", "--protocol=instrument", f"--exclude={ids}"} <= {*each}
+        assert each[1] == f"--flagfile={PROJECT / RECIPE}"
+    unchanged, without = capsys.readouterr().out.splitlines()[-2:]
+    assert unchanged.startswith(f"| {experiments.UNCHANGED} |  | 0.750 | 0.750 | 0 | 0")
+    assert without == (
+        "| no mixup | `--mixup_alpha=0` | 0.750 | 0.500 | 1 | 0 | 0.75, 0.75 "
+        "| 0.50, 0.50 | 2.0 |"
+    )
+    trained.clear()
+    run(*wanted)
+    assert not trained
+    assert capsys.readouterr().out.splitlines()[-1] == without
+
+
+@pytest.mark.parametrize(
+    "other", ["--folds=3", "--common=--epochs=4", "--recipe=mic_tf/configs/best.cfg"]
+)
+def test_figures_of_another_experiment_are_refused(run, trained, tmp_path, other):
+    common = (f"--recipe={RECIPE}", f"--folder={tmp_path / 'runs'}", "--folds=2")
+    run(*common, "--common=--epochs=3")
+    with pytest.raises(UserError, match="was measured with"):
+        run(*common, "--common=--epochs=3", other)
+
+
+def test_figures_of_other_notes_do_not_stand_beside_each_other():
+    kept = {"accuracy": 0.5, "folds": [0.5], "minutes": 1.0, "wrong": []}
+    results = {experiments.UNCHANGED: {**kept, "n": 4}, "other": {**kept, "n": 5}}
+    with pytest.raises(UserError, match="measured on 5 notes"):
+        experiments.row("other", [], results)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--change=no mixup"], "NAME: --FLAG=VALUE"),
+        (["--change=: --mixup_alpha=0"], "NAME: --FLAG=VALUE"),
+        (["--change=a: mixup_alpha=0"], "mixup_alpha=0: --FLAG=VALUE expected"),
+        (["--change=a: --x='b"], "No closing quotation"),
+        (["--common=--x='b"], "No closing quotation"),
+        (["--change=a: --fold=3"], "--fold=3: not a part of a change"),
+        (["--change=a b: --x=1", "--change=a-b: --x=2"], "that is taken"),
+        ([f"--change={experiments.UNCHANGED}: --x=1"], "that is taken"),
+        (["--recipe=nowhere.cfg"], "--recipe=nowhere.cfg: no such file"),
+        (["--exclude=nowhere.txt"], "--exclude=nowhere.txt: no such file"),
+        (["--results=tools/benchmarks/two_cores.json"], "figures of other runs"),
+        (["--results=tools"], "tools: a file expected"),
+    ],
+)
+def test_what_cannot_be_run_is_said_before_anything_is(
+    run, trained, tmp_path, arguments, said
+):
+    with pytest.raises(UserError, match=said):
+        run(f"--recipe={RECIPE}", f"--folder={tmp_path / 'runs'}", *arguments)
+    assert not trained
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_mistake_is_one_line_and_status_2():
+    finished = subprocess.run(
+        [sys.executable, "tools/experiments.py", "--recipe=nowhere.cfg"],
         cwd=PROJECT,
         capture_output=True,
         text=True,
     )
-
-
-def measured(accuracy: float, wrong: list[str], flags: list[str]) -> dict:
-    return {
-        "flags": flags,
-        "accuracy": accuracy,
-        "folds": [accuracy, accuracy],
-        "minutes": 2.0,
-        "n": 10,
-        "wrong": wrong,
-    }
-
-
-@pytest.fixture
-def results(tmp_path) -> pathlib.Path:
-    path = tmp_path / "kept.json"
-    content = {
-        experiments.UNCHANGED: measured(0.8, ["a", "b"], ["--epochs=3"]),
-        "no mixup": measured(0.7, ["b", "c", "d"], ["--epochs=3", "--mixup_alpha=0"]),
-    }
-    path.write_text(json.dumps(content))
-    return path
-
-
-def test_a_change_stands_beside_the_recipe_without_it(results):
-    finished = call(
-        f"--results={results}",
-        "--common=--epochs=3",
-        "--change=no mixup: --mixup_alpha=0",
-        "--change=not measured yet: --dropout=0",
-        "--print_only",
-    )
-    assert finished.returncode == 0, finished.stderr
-    unchanged, without = finished.stdout.splitlines()[2:]
-    assert unchanged.startswith(f"| {experiments.UNCHANGED} |  | 0.800 | 0.800 | 0 | 0")
-    assert without == (
-        "| no mixup | `--mixup_alpha=0` | 0.800 | 0.700 | 2 | 1 | 0.80, 0.80 "
-        "| 0.70, 0.70 | 2.0 |"
-    )
-
-
-def test_the_same_name_for_other_flags_is_refused(results):
-    finished = call(
-        f"--results={results}",
-        "--common=--epochs=4",
-        "--change=no mixup: --mixup_alpha=0",
-        "--print_only",
-    )
     assert finished.returncode == 2
-    assert "was measured with --epochs=3, not --epochs=4" in finished.stderr
-
-
-@pytest.mark.parametrize(
-    ("argument", "said"),
-    [
-        ("--change=no mixup", "--change=no mixup: NAME: --FLAG=VALUE"),
-        ("--change=no mixup: mixup_alpha=0", "NAME: --FLAG=VALUE"),
-        ("--recipe=nowhere.cfg", "--recipe=nowhere.cfg: no such flagfile"),
-    ],
-)
-def test_what_cannot_be_run_is_said_before_anything_is(tmp_path, argument, said):
-    finished = call(f"--folder={tmp_path / 'runs'}", argument)
-    assert finished.returncode == 2
-    assert said in finished.stderr
+    assert "--recipe=nowhere.cfg: no such file" in finished.stderr
     assert "Traceback" not in finished.stderr
-    assert not (tmp_path / "runs").exists()
 
 
 def test_wrong_answers_are_kept_by_name():

@@ -34,8 +34,6 @@ _DIRECT = "the same with --nowinograd"
 _GPU_BATCH = 256
 _STEPS_A_ROUND = 4
 """As in training, one right after the other."""
-_LONGER = 2
-"""A round of four sides takes some seconds, and neighbours do not slow all alike."""
 AIM = Aim(1.5)
 
 
@@ -76,9 +74,7 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
             contenders[name] = other.run
             apart[name] = float(np.abs(other.result - ours.logits).max())
         timings = in_turn(
-            contenders,
-            seconds=_LONGER * settings.seconds,
-            least_rounds=settings.least_rounds,
+            contenders, seconds=settings.seconds, least_rounds=settings.least_rounds
         )
     note = f"batches of {batch}, {ours.parameters:,} parameters"
     timings = {name: [t / steps for t in times] for name, times in timings.items()}
