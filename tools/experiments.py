@@ -66,8 +66,9 @@ def main(arguments: list[str]) -> None:
             raise UserError(f"--{name}={path}: no such file")
     path = pathlib.Path(flag.results or pathlib.Path(flag.folder) / "experiments.json")
     results = kept_runs.read(path, KEPT)
+    common, circumstances = _words("common", flag.common, flag.common), _circumstances()
     for name, changed in changes.items():
-        made_by = _made_by(changed)
+        made_by = [*circumstances, *common, *changed]
         if name in results and results[name]["flags"] != made_by:
             raise UserError(
                 f"{path}: {name} was measured with {shlex.join(results[name]['flags'])}"
@@ -75,8 +76,9 @@ def main(arguments: list[str]) -> None:
             )
     for name, changed in changes.items():
         if name not in results and not flag.print_only:
-            measured = _measured(name, changed)
-            results[name] = {"flags": _made_by(changed), **measured}
+            wanted = [*common, *changed]
+            measured = _measured(name, wanted)
+            results[name] = {"flags": [*circumstances, *wanted], **measured}
             kept_runs.write(path, results)
     print(f"| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|")
     if UNCHANGED in results:
@@ -114,8 +116,8 @@ def _words(name: str, text: str, line: str) -> list[str]:
     return words
 
 
-def _made_by(changed: list[str]) -> list[str]:
-    """Everything that decides the figures of a change but the notes themselves."""
+def _circumstances() -> list[str]:
+    """What decides the figures beside the flags of a change and the notes."""
     flag = flags.FLAGS
     content = pathlib.Path(flag.recipe).read_bytes()
     excluded = pathlib.Path(flag.exclude).read_bytes() if flag.exclude else b""
@@ -123,8 +125,6 @@ def _made_by(changed: list[str]) -> list[str]:
         f"--recipe={pathlib.Path(flag.recipe).name}:{zlib.crc32(content):08x}",
         f"--exclude={len(excluded.split())} ids:{zlib.crc32(excluded):08x}",
         f"--folds={flag.folds}",
-        *_words("common", flag.common, flag.common),
-        *changed,
     ]
 
 
@@ -132,29 +132,28 @@ def _folder_name(change: str) -> str:
     return re.sub(r"\W+", "_", change)
 
 
-def _measured(name: str, changed: list[str]) -> dict[str, Any]:
+def _measured(name: str, wanted: list[str]) -> dict[str, Any]:
     """Trains and tests every fold; what is kept of them."""
     from mic_tf import files
 
     flag = flags.FLAGS
     folder = pathlib.Path(flag.folder).absolute() / _folder_name(name)
     workdirs = [str(folder / str(fold)) for fold in range(flag.folds)]
-    exclude = [f"--exclude={pathlib.Path(flag.exclude).absolute()}"]
+    exclude = []
+    if flag.exclude:
+        exclude = [f"--exclude={pathlib.Path(flag.exclude).absolute()}"]
+    data_dir = f"--data_dir={kept_runs.absolute(flag.data_dir)}"
     for fold, workdir in enumerate(workdirs):
         print(f"{name}: fold {fold}", flush=True)
-        where = [
-            f"--workdir={workdir}",
-            f"--data_dir={kept_runs.absolute(flag.data_dir)}",
-        ]
+        where = [f"--workdir={workdir}", data_dir]
         kept_runs.call(
             "mic_tf.train",
             f"--flagfile={pathlib.Path(flag.recipe).absolute()}",
-            *_words("common", flag.common, flag.common),
-            *changed,
+            *wanted,
             "--protocol=instrument",
             f"--folds={flag.folds}",
             f"--fold={fold}",
-            *(exclude if flag.exclude else []),
+            *exclude,
             *where,
         )
         kept_runs.call("mic_tf.evaluate", "--split=test", *where)

@@ -7,8 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from mic_tf.errors import UserError
-
-PROJECT = pathlib.Path(__file__).parents[1]
+from tools.benchmarks.processes import PROJECT
 
 
 def call(module: str, *arguments: str) -> None:
@@ -25,10 +24,10 @@ def call(module: str, *arguments: str) -> None:
 
 
 def absolute(folder: str) -> str:
-    """A folder as seen from where the person stands; `gs://` and `~` as they are."""
-    if "://" in folder or folder.startswith("~"):
-        return folder
-    return str(pathlib.Path(folder).absolute())
+    """A folder as seen from where the person stands; `gs://` and such as they are."""
+    from mic_tf import files
+
+    return folder if files.is_remote(folder) else str(pathlib.Path(folder).absolute())
 
 
 def minutes(workdir: str) -> float:

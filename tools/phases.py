@@ -23,6 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from mic_tf import command
 from mic_tf.errors import UserError
 from tools import kept_runs
+from tools.benchmarks.processes import PROJECT
 
 PHASES = {
     "soundfont_notes": ("phase1", "phase2", "phase3", "phase4"),
@@ -129,7 +130,7 @@ def run(dataset: str, protocol: str, phase: str, seed: str) -> None:
     where = [f"--workdir={folder}", f"--data_dir={data_dir()}"]
     kept_runs.call(
         "mic_tf.train",
-        f"--flagfile={kept_runs.PROJECT / 'mic_tf' / 'configs' / f'{phase}.cfg'}",
+        f"--flagfile={PROJECT / 'mic_tf' / 'configs' / f'{phase}.cfg'}",
         f"--dataset={dataset}",
         f"--protocol={protocol}",
         f"--seed={seed}",

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -66,7 +67,8 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
         ours: Ours = step.result
         contenders = {_OURS: step.run}
         if not settings.on_gpu:
-            direct = Apart(build_ours, (_direct(run), waveforms, families), steps)
+            arguments_of_direct = (_trained(run, winograd=False), waveforms, families)
+            direct = Apart(build_ours, arguments_of_direct, steps)
             contenders[_DIRECT] = stack.enter_context(direct).run
         apart, reasons = {}, {}
         arguments = (*arguments, ours.weights)
@@ -88,14 +90,12 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
 
 def training_settings(settings: BenchmarkSettings, batch: int) -> RunSettings:
     """The defaults of `train` with this batch size."""
-    run = run_settings(settings.width)
-    train = dataclasses.replace(run.train, batch_size=batch)
-    return dataclasses.replace(run, train=train)
+    return _trained(run_settings(settings.width), batch_size=batch)
 
 
-def _direct(run: RunSettings) -> RunSettings:
-    train = dataclasses.replace(run.train, winograd=False)
-    return dataclasses.replace(run, train=train)
+def _trained(run: RunSettings, **train: Any) -> RunSettings:
+    """The run with some settings of its training changed."""
+    return dataclasses.replace(run, train=dataclasses.replace(run.train, **train))
 
 
 def _against_torch(
@@ -270,8 +270,7 @@ def variant_rows(
     """
     name, policy, jit = variant
     label = f"{_OURS}, {name}"
-    train = dataclasses.replace(run.train, mixed_precision=policy, jit=jit)
-    changed = dataclasses.replace(run, train=train)
+    changed = _trained(run, mixed_precision=policy, jit=jit)
     stepper = Stepper(changed, len(FAMILIES), same_batch(waveforms, families))
     batch = stepper.next_batch()
     timings = in_turn(
