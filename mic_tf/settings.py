@@ -383,6 +383,12 @@ class TrainSettings:
         "same but for rounding.",
         before=False,
     )
+    fused_norm: bool = setting(
+        True,
+        "On a CPU, train BatchNorm, ReLU and pooling of deep_cnn in float32 in one "
+        "go, the same but for rounding.",
+        before=False,
+    )
     strategy: str = setting(
         "auto",
         "Distribution strategy; auto: multi_worker with TF_CONFIG, else mirrored.",

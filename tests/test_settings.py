@@ -71,24 +71,28 @@ def test_differences_are_only_those_that_change_the_weights():
     assert settings.differences(old, longer) == ["epochs: 10 -> 11"]
 
 
+LATER = ("winograd", "fused_norm")
+
+
 def test_a_run_saved_before_there_was_a_setting_keeps_what_it_did():
     content = settings.to_dict(settings.RunSettings())
-    del content["train"]["winograd"]
-    del content["train"]["jit"]
+    for name in (*LATER, "jit"):
+        del content["train"][name]
     saved = settings.run_from_dict(content, "config.json")
-    assert saved.train.winograd is False
+    assert not any(getattr(saved.train, name) for name in LATER)
     assert saved.train.jit is settings.TrainSettings().jit
     assert settings.differences(saved, settings.RunSettings()) == [
-        "winograd: false -> true"
+        f"{name}: false -> true" for name in LATER
     ]
 
 
-def test_going_on_with_an_older_run_keeps_what_it_did_unless_asked():
+@pytest.mark.parametrize("name", LATER)
+def test_going_on_with_an_older_run_keeps_what_it_did_unless_asked(name):
     content = settings.to_dict(settings.RunSettings())
     asked = settings.RunSettings()
     assert settings.as_it_began(asked, content, given=()) == asked
-    del content["train"]["winograd"]
+    del content["train"][name]
     began = settings.as_it_began(asked, content, given=())
-    assert began.train.winograd is False
-    assert dataclasses.replace(began.train, winograd=True) == asked.train
-    assert settings.as_it_began(asked, content, given={"winograd"}) == asked
+    assert getattr(began.train, name) is False
+    assert dataclasses.replace(began.train, **{name: True}) == asked.train
+    assert settings.as_it_began(asked, content, given={name}) == asked

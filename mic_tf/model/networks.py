@@ -9,6 +9,7 @@ import tf_keras as keras
 from mic_tf.errors import UserError
 from mic_tf.model import randomness
 from mic_tf.model.frontend import LogMel
+from mic_tf.model.normalising import NormReluPool
 from mic_tf.model.winograd import WinogradConv2D
 from mic_tf.settings import NetworkSettings, RunSettings
 from mic_tf.taxonomy import NOTE_SAMPLES
@@ -211,8 +212,7 @@ def _deep_cnn(log_mel: tf.Tensor, settings: RunSettings, prefix: str) -> tf.Tens
     for block in range(network.depth or _DEPTHS["deep_cnn"]):
         channels, name = network.width * 2**block, f"{prefix}conv_{block}"
         x = _convolution(settings, channels, use_bias=False, name=name)(x)
-        x = _norm_and_relu(x, block, prefix)
-        x = layers.MaxPooling2D(_POOLING["deep_cnn"], name=f"{prefix}pool_{block}")(x)
+        x = _norm_relu_and_pool(x, block, prefix, settings)
     return _pooled_embedding(x, network, prefix)
 
 
@@ -274,6 +274,16 @@ def _norm_and_relu(x: tf.Tensor, name: str | int, prefix: str) -> tf.Tensor:
     return layers.ReLU(name=f"{prefix}relu_{name}")(x)
 
 
+def _norm_relu_and_pool(
+    x: tf.Tensor, block: int, prefix: str, settings: RunSettings
+) -> tf.Tensor:
+    """In one layer or three; XLA, where it compiles the step, does its own fusing."""
+    if settings.train.fused_norm and not settings.train.jit:
+        return NormReluPool(**_norm_arguments(f"{prefix}norm_{block}"))(x)
+    x = _norm_and_relu(x, block, prefix)
+    return layers.MaxPooling2D(_POOLING["deep_cnn"], name=f"{prefix}pool_{block}")(x)
+
+
 def _pooled_embedding(
     x: tf.Tensor, settings: NetworkSettings, prefix: str
 ) -> tf.Tensor:
@@ -289,13 +299,17 @@ def _pooled_embedding(
 
 
 def _batch_norm(name: str) -> layers.Layer:
+    return layers.BatchNormalization(**_norm_arguments(name))
+
+
+def _norm_arguments(name: str) -> dict[str, Any]:
     """BatchNorm with the statistics of the global batch, on any number of replicas.
 
     Keras has no fused kernel for the synchronised one, so a single replica, which
     has nothing to synchronise, takes the other.
     """
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    return layers.BatchNormalization(momentum=0.9, synchronized=replicas > 1, name=name)
+    return {"momentum": 0.9, "synchronized": replicas > 1, "name": name}
 
 
 _NETWORKS = {

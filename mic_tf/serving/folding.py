@@ -3,6 +3,8 @@
 import numpy as np
 import tf_keras as keras
 
+from mic_tf.model.normalising import NormReluPool, ReluPool
+
 layers = keras.layers
 
 _FOLDABLE = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
@@ -32,6 +34,8 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     def copy(layer: layers.Layer) -> layers.Layer:
         config = layer.get_config()
         config.pop("trainable")
+        if layer.name in folded_norms and isinstance(layer, NormReluPool):
+            return ReluPool(name=layer.name, dtype=config["dtype"])
         if layer.name in folded_norms:
             return layers.Activation("linear", name=layer.name, dtype=config["dtype"])
         if layer.name in norm_of:

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from mic_tf.model import networks, pieces, winograd
+from mic_tf.model import compiling, networks, pieces, winograd
 from mic_tf.model.winograd import WinogradConv2D
 from mic_tf.settings import (
     AugmentSettings,
@@ -127,6 +127,12 @@ def test_an_accelerator_does_its_own_convolutions(monkeypatch):
     assert convolutions_of(model, random_normal(2, 16, 16, 32), training=True) == 1
 
 
+def test_without_a_compiler_it_is_conv2d(monkeypatch):
+    monkeypatch.setattr(compiling, "_works", lambda: False)
+    model = one_layer(2, 16, 16, 32)
+    assert convolutions_of(model, random_normal(2, 16, 16, 32), training=True) == 1
+
+
 def settings(**train) -> RunSettings:
     return RunSettings(
         frontend=FrontEndSettings(n_mels=64, hop_length=1000),
@@ -150,17 +156,46 @@ def step_of(run: RunSettings):
     return trainee, tf.function(lambda: trainee.train_step(batch))
 
 
-def test_a_training_step_learns_the_same_either_way():
-    weights, kinds = [], []
-    for wanted in (True, False):
-        trainee, step = step_of(settings(winograd=wanted))
+def learned_in_three_steps(step, trainee) -> np.ndarray:
+    """By how much the weights changed."""
+
+    def weights() -> np.ndarray:
+        parts = trainee.classifier.trainable_weights
+        return np.concatenate([part.numpy().ravel() for part in parts])
+
+    before = weights()
+    losses = [float(step()["loss"]) for _ in range(3)]
+    assert losses[-1] < losses[0]
+    return weights() - before
+
+
+@pytest.fixture
+def learned_in_float64():
+    keras.mixed_precision.set_global_policy("float64")
+    try:
+        trainee, step = step_of(settings(mixed_precision="float64"))
+        return learned_in_three_steps(step, trainee)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+
+
+def test_a_training_step_learns_the_same_either_way(learned_in_float64):
+    plain = {"winograd": False, "fused_norm": False}
+    apart, kinds = [], []
+    for train in (plain, {"winograd": False}, {"fused_norm": False}, {}):
+        trainee, step = step_of(settings(**train))
         operations = step.get_concrete_function().graph.get_operations()
-        kinds.append(sum("Conv2DBackpropFilter" in op.type for op in operations))
-        losses = [float(step()["loss"]) for _ in range(3)]
-        assert losses[-1] < losses[0]
-        weights.append(np.concatenate([w.ravel() for w in trainee.get_weights()]))
-    assert kinds == [1, 3]
-    assert 0 < np.abs(weights[0] - weights[1]).max() < 1e-4
+        kinds.append(
+            [
+                sum(kind in operation.type for operation in operations)
+                for kind in ("Conv2DBackpropFilter", "FusedBatchNormGrad")
+            ]
+        )
+        learned = learned_in_three_steps(step, trainee)
+        error = np.linalg.norm(learned - learned_in_float64)
+        apart.append(error / np.linalg.norm(learned_in_float64))
+    assert kinds == [[3, 3], [3, 0], [1, 3], [1, 0]]
+    assert max(apart) < 0.01
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
+from mic_tf.model.normalising import NormReluPool
 from mic_tf.serving.folding import fold_batch_norm
 
 layers = keras.layers
@@ -39,6 +40,19 @@ def test_a_folded_network_computes_the_same(use_bias, center, scale):
     batch = np.random.default_rng(1).normal(size=(4, 8, 8, 3)).astype(np.float32)
     expected = model(batch, training=False)
     np.testing.assert_allclose(folded(batch), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_what_normalises_and_pools_in_one_keeps_relu_and_pooling():
+    image = keras.Input([8, 9, 3])
+    x = layers.Conv2D(4, 3, padding="same", use_bias=False)(image)
+    x = NormReluPool(name="norm")(x)
+    model = with_random_weights(keras.Model(image, x))
+    folded = fold_batch_norm(model)
+    assert norms(folded) == 0
+    batch = np.random.default_rng(1).normal(size=(4, 8, 9, 3)).astype(np.float32)
+    expected = model(batch, training=False).numpy()
+    assert expected.min() == 0
+    np.testing.assert_allclose(folded(batch), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_trained_model_is_left_as_it_was():

@@ -31,7 +31,7 @@ SECTION = "step"
 _OURS = "DeepCNN step"
 _EAGER = "PyTorch eager, channels last"
 _COMPILED = "PyTorch torch.compile"
-_DIRECT = "the same with --nowinograd"
+_PLAIN = "the same with --nowinograd --nofused_norm"
 _GPU_BATCH = 256
 _STEPS_A_ROUND = 4
 """As in training, one right after the other."""
@@ -67,9 +67,9 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
         ours: Ours = step.result
         contenders = {_OURS: step.run}
         if not settings.on_gpu:
-            arguments_of_direct = (_trained(run, winograd=False), waveforms, families)
-            direct = Apart(build_ours, arguments_of_direct, steps)
-            contenders[_DIRECT] = stack.enter_context(direct).run
+            plain_run = _trained(run, winograd=False, fused_norm=False)
+            plain = Apart(build_ours, (plain_run, waveforms, families), steps)
+            contenders[_PLAIN] = stack.enter_context(plain).run
         apart, reasons = {}, {}
         arguments = (*arguments, ours.weights)
         for name, other in _torch_steps(settings, arguments, steps, reasons, stack):
@@ -81,8 +81,8 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
     note = f"batches of {batch}, {ours.parameters:,} parameters"
     timings = {name: [t / steps for t in times] for name, times in timings.items()}
     yield rate_row(SECTION, _OURS, timings[_OURS], batch, note=note)
-    if _DIRECT in timings:
-        yield ratio_row(SECTION, timings, _OURS, _DIRECT, work=batch)
+    if _PLAIN in timings:
+        yield ratio_row(SECTION, timings, _OURS, _PLAIN, work=batch)
     yield from _against_torch(timings, batch, reasons, apart)
     yield _share_of_peak(settings, ours.flops, run, timings, batch)
     yield from gpu_rows(settings, run, waveforms, families)

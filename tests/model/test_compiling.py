@@ -1,0 +1,73 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mic_tf.model import compiling, pieces
+
+TALK = """
+from mic_tf import command
+command.quiet_native_logs()
+import sys
+import tensorflow as tf
+from mic_tf.model import compiling
+assert compiling.gains()
+assert float(compiling.call(lambda x: x + x, tf.constant(2.0))) == 4.0
+print("still there", file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def afresh():
+    compiling._works.cache_clear()
+    yield
+    compiling._works.cache_clear()
+
+
+def test_a_function_is_traced_once_for_its_shapes_and_sizes():
+    traced = []
+
+    def times(x: tf.Tensor, factor: int) -> tf.Tensor:
+        traced.append((*x.shape, factor))
+        return x * factor
+
+    for factor in (3, 4, 3):
+        for length in (1, 2, 1):
+            result = compiling.call(times, tf.fill([length], 2.0), factor=factor)
+            assert np.array_equal(result, [2.0 * factor] * length)
+    assert traced == [(1, 3), (2, 3), (1, 4), (2, 4)]
+
+
+def test_an_accelerator_needs_no_compiled_parts(monkeypatch):
+    monkeypatch.setattr(pieces, "on_accelerator", lambda: False)
+    assert compiling.gains()
+    monkeypatch.setattr(pieces, "on_accelerator", lambda: True)
+    assert not compiling.gains()
+
+
+def test_a_tensorflow_without_xla_is_known(monkeypatch, afresh):
+    def no_compiler(*_tensors):
+        raise tf.errors.UnimplementedError(None, None, "no XLA here")
+
+    monkeypatch.setattr(pieces, "on_accelerator", lambda: False)
+    monkeypatch.setattr(compiling, "call", no_compiler)
+    assert not compiling.gains()
+
+
+def test_a_program_without_standard_error_compiles_too(monkeypatch, afresh):
+    def no_file(_descriptor):
+        raise OSError(9, "Bad file descriptor")
+
+    monkeypatch.setattr(pieces, "on_accelerator", lambda: False)
+    monkeypatch.setattr(compiling.os, "dup", no_file)
+    assert compiling.gains()
+
+
+def test_xla_does_not_introduce_itself_on_the_screen():
+    done = subprocess.run(
+        [sys.executable, "-c", TALK], capture_output=True, text=True, check=True
+    )
+    assert "XLA" not in done.stderr
+    assert done.stderr.endswith("still there\n")
