@@ -386,7 +386,7 @@ class TrainSettings:
     fused_norm: bool = setting(
         True,
         "On a CPU, train BatchNorm, ReLU and pooling of deep_cnn in float32 in one "
-        "go, the same but for rounding.",
+        "go, the same but for rounding; several replicas take Keras's layers.",
         before=False,
     )
     strategy: str = setting(

@@ -3,11 +3,16 @@
 import contextlib
 import functools
 import os
+import threading
 from collections.abc import Callable, Hashable, Iterator
+from typing import Any
 
 import tensorflow as tf
 
 from mic_tf.model import pieces
+
+_TRIAL = threading.Lock()
+"""Of two threads one would take the other's way out for standard error."""
 
 
 def gains() -> bool:
@@ -18,9 +23,7 @@ def gains() -> bool:
     return not pieces.on_accelerator() and _works()
 
 
-def call(
-    function: Callable[..., tf.Tensor], *tensors: tf.Tensor, **sizes: Hashable
-) -> tf.Tensor:
+def call(function: Callable[..., Any], *tensors: tf.Tensor, **sizes: Hashable) -> Any:
     """`function(*tensors, **sizes)`, compiled.
 
     XLA makes a loop or two of what would be tens of passes through memory.
@@ -31,32 +34,38 @@ def call(
 
 @functools.cache
 def _compiled(
-    function: Callable[..., tf.Tensor], _shapes: Hashable, **sizes: Hashable
-) -> Callable[..., tf.Tensor]:
+    function: Callable[..., Any], _shapes: Hashable, **sizes: Hashable
+) -> Callable[..., Any]:
     """One for each shape: TensorFlow warns of a function that it traces often."""
     of_these_sizes = functools.partial(function, **sizes)
     return tf.function(of_these_sizes, jit_compile=True, autograph=False)
 
 
-@functools.cache
 def _works() -> bool:
     """Whether XLA compiles for the CPU; not every build of TensorFlow has it."""
+    with _TRIAL:
+        return _tried()
+
+
+@functools.cache
+def _tried() -> bool:
     try:
-        with _standard_error_closed(), tf.init_scope(), tf.device("cpu:0"):
-            return bool(call(tf.math.reduce_all, tf.constant([True])))
+        with _without_standard_error(), tf.init_scope(), tf.device("cpu:0"):
+            return bool(tf.function(tf.identity, jit_compile=True)(tf.constant(True)))
     except tf.errors.OpError:
         return False
 
 
 @contextlib.contextmanager
-def _standard_error_closed() -> Iterator[None]:
+def _without_standard_error() -> Iterator[None]:
     """XLA introduces itself there at its first use, whatever the log level is."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         standard_error = os.dup(2)
     except OSError:  # There is none.
+        os.close(nowhere)
         yield
         return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)
     try:

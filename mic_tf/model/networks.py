@@ -7,9 +7,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mic_tf.errors import UserError
-from mic_tf.model import randomness
+from mic_tf.model import normalising, randomness
 from mic_tf.model.frontend import LogMel
-from mic_tf.model.normalising import NormReluPool
 from mic_tf.model.winograd import WinogradConv2D
 from mic_tf.settings import NetworkSettings, RunSettings
 from mic_tf.taxonomy import NOTE_SAMPLES
@@ -19,7 +18,7 @@ layers = keras.layers
 MEAN_OF_MEMBERS = "mean_of_members"
 
 _DEPTHS = {"small_cnn": 2, "deep_cnn": 4, "mobile_cnn": 4}
-_POOLING = {"small_cnn": 4, "deep_cnn": 2, "mobile_cnn": 2}
+_POOLING = {"small_cnn": 4, "deep_cnn": normalising.POOL, "mobile_cnn": 2}
 
 
 @keras.saving.register_keras_serializable("mic_tf")
@@ -279,7 +278,7 @@ def _norm_relu_and_pool(
 ) -> tf.Tensor:
     """In one layer or three; XLA, where it compiles the step, does its own fusing."""
     if settings.train.fused_norm and not settings.train.jit:
-        return NormReluPool(**_norm_arguments(f"{prefix}norm_{block}"))(x)
+        return normalising.NormReluPool(**_norm_arguments(f"{prefix}norm_{block}"))(x)
     x = _norm_and_relu(x, block, prefix)
     return layers.MaxPooling2D(_POOLING["deep_cnn"], name=f"{prefix}pool_{block}")(x)
 

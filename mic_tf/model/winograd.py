@@ -74,7 +74,7 @@ class WinogradConv2D(keras.layers.Conv2D):
     their standard deviation at most. Outside training it is Conv2D to the last bit, and
     so it is where the other way gains nothing: other kernels than 3 x 3 with stride 1
     and padding "same", few channels or places, another type than float32, a GPU or TPU,
-    a size or batch that is not known before it runs.
+    a TensorFlow without XLA, a size or batch that is not known before it runs.
 
     Args:
       in_training: False: Conv2D in training, too.
@@ -135,6 +135,7 @@ def conv2d(
         outputs.append(compiling.call(_outputs, products, images=images))
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        upstream = tf.ensure_shape(upstream, [batch, height, width, kernel.shape[-1]])
         to_weights, to_inputs = [], []
         for tile, part in zip(tiles, tf.split(upstream, parts), strict=True):
             product = compiling.call(_outputs_gradient, part, images=images)
@@ -186,10 +187,12 @@ def _tiles(inputs: tf.Tensor, images: _Images) -> tf.Tensor:
     x = tf.pad(inputs, [[0, 0], *padding, [0, 0]])
     x = tf.reshape(x, [notes, down + 1, _STEP, across + 1, _STEP, channels])
     x = tf.transpose(x, [2, 4, 0, 1, 3, 5])
-    rows = [x[:, :, :, :-1], x[: _TILE - _STEP, :, :, 1:]]
-    x = _transformed(_TO_TILE, tf.concat(rows, axis=0), axis=0)
-    columns = [x[:, :, :, :, :-1], x[:, : _TILE - _STEP, :, :, 1:]]
-    x = _transformed(_TO_TILE, tf.concat(columns, axis=1), axis=1)
+    first, next_ones = x[:, :, :, :-1], x[: _TILE - _STEP, :, :, 1:]
+    rows = [*tf.unstack(first), *tf.unstack(next_ones)]
+    x = tf.stack(_times(_TO_TILE, rows))
+    first, next_ones = x[:, :, :, :, :-1], x[:, : _TILE - _STEP, :, :, 1:]
+    columns = [*tf.unstack(first, axis=1), *tf.unstack(next_ones, axis=1)]
+    x = tf.stack(_times(_TO_TILE, columns), axis=1)
     return tf.reshape(x, [_TILE**2, notes * down * across, channels])
 
 
@@ -198,8 +201,10 @@ def _tiles_gradient(upstream: tf.Tensor, images: _Images) -> tf.Tensor:
     notes, height, width = images
     down, across, channels = images.down, images.across, upstream.shape[-1]
     x = tf.reshape(upstream, [_TILE, _TILE, notes, down, across, channels])
-    x = _added(_transformed(_TO_TILE.T, x, axis=1), axis=1, places=4)
-    x = _added(_transformed(_TO_TILE.T, x, axis=0), axis=0, places=3)
+    columns = _times(_TO_TILE.T, tf.unstack(x, axis=1))
+    x = tf.stack(_added(columns, axis=3), axis=1)
+    rows = _times(_TO_TILE.T, tf.unstack(x))
+    x = tf.stack(_added(rows, axis=2))
     x = tf.transpose(x, [2, 3, 0, 4, 1, 5])
     x = tf.reshape(x, [notes, (down + 1) * _STEP, (across + 1) * _STEP, channels])
     return x[:, 1 : height + 1, 1 : width + 1]
@@ -210,8 +215,8 @@ def _outputs(products: tf.Tensor, images: _Images) -> tf.Tensor:
     notes, height, width = images
     down, across, channels = images.down, images.across, products.shape[-1]
     x = tf.reshape(products, [_TILE, _TILE, notes, down, across, channels])
-    x = _transformed(_TO_OUTPUT, x, axis=0)
-    x = _transformed(_TO_OUTPUT, x, axis=1)
+    x = tf.stack(_times(_TO_OUTPUT, tf.unstack(x)))
+    x = tf.stack(_times(_TO_OUTPUT, tf.unstack(x, axis=1)), axis=1)
     x = tf.transpose(x, [2, 3, 0, 4, 1, 5])
     x = tf.reshape(x, [notes, down * _STEP, across * _STEP, channels])
     return x[:, :height, :width]
@@ -226,29 +231,31 @@ def _outputs_gradient(upstream: tf.Tensor, images: _Images) -> tf.Tensor:
     x = tf.pad(upstream, [[0, 0], *padding, [0, 0]])
     x = tf.reshape(x, [notes, down, _STEP, across, _STEP, channels])
     x = tf.transpose(x, [2, 4, 0, 1, 3, 5])
-    x = _transformed(_TO_OUTPUT.T, x, axis=0)
-    x = _transformed(_TO_OUTPUT.T, x, axis=1)
+    x = tf.stack(_times(_TO_OUTPUT.T, tf.unstack(x)))
+    x = tf.stack(_times(_TO_OUTPUT.T, tf.unstack(x, axis=1)), axis=1)
     return tf.reshape(x, [_TILE**2, notes * down * across, channels])
 
 
-def _transformed(matrix: np.ndarray, x: tf.Tensor, axis: int) -> tf.Tensor:
-    """A matrix times an axis, written out: XLA makes one loop of the sums."""
-    parts = tf.unstack(x, axis=axis)
-    rows = [
-        [
-            part * float(factor)
-            for factor, part in zip(row, parts, strict=True)
-            if factor
-        ]
-        for row in matrix
+def _times(matrix: np.ndarray, parts: list[tf.Tensor]) -> list[tf.Tensor]:
+    """A matrix times what is one part a row, written out: XLA makes a loop of it."""
+    return [_combined(row, parts) for row in matrix.tolist()]
+
+
+def _combined(factors: list[float], parts: list[tf.Tensor]) -> tf.Tensor:
+    """Their sum, in as few ops as it takes: each costs time to trace."""
+    scaled = [
+        part if factor == 1 else -part if factor == -1 else factor * part
+        for factor, part in zip(factors, parts, strict=True)
+        if factor
     ]
-    return tf.stack([functools.reduce(operator.add, row) for row in rows], axis=axis)
+    return functools.reduce(operator.add, scaled)
 
 
-def _added(x: tf.Tensor, axis: int, places: int) -> tf.Tensor:
-    """Tiles of 6 places on one axis, their number on another, to sums of steps of 4."""
-    first, last = tf.split(x, [_STEP, _TILE - _STEP], axis=axis)
-    behind, ahead = [[0, 0] for _ in x.shape], [[0, 0] for _ in x.shape]
-    behind[places][1] = ahead[places][0] = 1
-    ahead[axis][1] = 2 * _STEP - _TILE
-    return tf.pad(first, behind) + tf.pad(last, ahead)
+def _added(places: list[tf.Tensor], axis: int) -> list[tf.Tensor]:
+    """The 6 places of tiles to 4 of one tile more: the last two are the next one's."""
+    behind, ahead = [[0, 0] for _ in places[0].shape], [[0, 0] for _ in places[0].shape]
+    behind[axis][1] = ahead[axis][0] = 1
+    added = [tf.pad(place, behind) for place in places[:_STEP]]
+    for i, place in enumerate(places[_STEP:]):
+        added[i] += tf.pad(place, ahead)
+    return added

@@ -15,7 +15,8 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
 
     A BatchNorm right behind a linear convolution or dense layer becomes part of that
     layer's kernel and bias: `kernel * s` and `(bias - mean) * s + beta` with
-    `s = gamma / sqrt(variance + epsilon)`. Any other BatchNorm stays as it is.
+    `s = gamma / sqrt(variance + epsilon)`. Of a `NormReluPool` ReLU and pooling stay.
+    Any other BatchNorm stays as it is.
 
     Args:
       model: functional, built of layers that their configuration describes.

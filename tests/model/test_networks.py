@@ -65,7 +65,7 @@ def test_batch_norm_is_synchronised_where_there_is_something_to_synchronise():
     assert not any(layer.synchronized for layer in norms)
     with mock.patch.object(tf.distribute, "get_strategy") as strategy:
         strategy.return_value.num_replicas_in_sync = 2
-        assert networks._batch_norm("norm").synchronized
+        assert networks._norm_arguments("norm")["synchronized"]
 
 
 def test_deep_cnn_of_the_defaults_is_within_the_size_of_the_box():

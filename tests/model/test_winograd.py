@@ -21,6 +21,8 @@ ROUNDING = 2e-4
 @pytest.fixture(autouse=True)
 def on_a_cpu(monkeypatch):
     """Whatever there is where the tests run."""
+    if not compiling._works():
+        pytest.skip("this TensorFlow has no XLA for CPUs")
     monkeypatch.setattr(pieces, "on_accelerator", lambda: False)
 
 
@@ -195,6 +197,8 @@ def test_a_training_step_learns_the_same_either_way(learned_in_float64):
         error = np.linalg.norm(learned - learned_in_float64)
         apart.append(error / np.linalg.norm(learned_in_float64))
     assert kinds == [[3, 3], [3, 0], [1, 3], [1, 0]]
+    # TensorFlow's own BatchNorm, where oneDNN does it, is the least exact.
+    assert max(apart[1], apart[3]) < 1e-3
     assert max(apart) < 0.01
 
 

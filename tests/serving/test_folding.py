@@ -42,13 +42,16 @@ def test_a_folded_network_computes_the_same(use_bias, center, scale):
     np.testing.assert_allclose(folded(batch), expected, rtol=1e-4, atol=1e-3)
 
 
-def test_what_normalises_and_pools_in_one_keeps_relu_and_pooling():
+@pytest.mark.parametrize(("activation", "left"), [(None, 0), ("relu", 1)])
+def test_what_normalises_and_pools_in_one_keeps_relu_and_pooling(activation, left):
     image = keras.Input([8, 9, 3])
-    x = layers.Conv2D(4, 3, padding="same", use_bias=False)(image)
+    x = layers.Conv2D(4, 3, activation=activation, padding="same", use_bias=False)(
+        image
+    )
     x = NormReluPool(name="norm")(x)
     model = with_random_weights(keras.Model(image, x))
     folded = fold_batch_norm(model)
-    assert norms(folded) == 0
+    assert norms(folded) == left
     batch = np.random.default_rng(1).normal(size=(4, 8, 9, 3)).astype(np.float32)
     expected = model(batch, training=False).numpy()
     assert expected.min() == 0

@@ -43,8 +43,12 @@ def trained(folder: pathlib.Path, dataset, **sections) -> str:
 def pair(small_dataset, tmp_path_factory) -> list[str]:
     folder = tmp_path_factory.mktemp("pair")
     return [
-        trained(folder / f"seed{seed}", small_dataset, train={"seed": seed})
-        for seed in (0, 1)
+        trained(
+            folder / f"seed{seed}",
+            small_dataset,
+            train={"seed": seed, "fused_norm": fused},
+        )
+        for seed, fused in ((0, True), (1, False))
     ]
 
 

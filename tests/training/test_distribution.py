@@ -17,21 +17,23 @@ LOSS_CURVE = """
     import numpy as np
     import tensorflow as tf
     import tf_keras as keras
+    from mic_tf.model import compiling, networks
     from mic_tf.settings import NetworkSettings, RunSettings, TrainSettings
     from mic_tf.training import strategy
     from mic_tf.training.trainee import Trainee, compile_trainee
 
     replicas, synchronised = int(sys.argv[1]), sys.argv[2] == "synchronised"
+    policy, width = sys.argv[3], int(sys.argv[4])
     cpu = tf.config.list_physical_devices("CPU")[0]
     device = tf.config.LogicalDeviceConfiguration()
     tf.config.set_logical_device_configuration(cpu, [device] * replicas)
     keras.utils.set_random_seed(1)
-    keras.mixed_precision.set_global_policy("float64")
+    keras.mixed_precision.set_global_policy(policy)
     if not synchronised:
-        original = keras.layers.BatchNormalization
-        keras.layers.BatchNormalization = lambda synchronized, **rest: original(**rest)
+        original = networks._norm_arguments
+        networks._norm_arguments = lambda name: original(name) | {"synchronized": False}
     settings = RunSettings(
-        network=NetworkSettings(width=4, depth=2, dense_units=8, dropout=0.0),
+        network=NetworkSettings(width=width, depth=2, dense_units=8, dropout=0.0),
         train=TrainSettings(batch_size=8, learning_rate=1e-2),
     )
     settings = dataclasses.replace(
@@ -69,24 +71,45 @@ LOSS_CURVE = """
         batch,
         fn_output_signature=tf.float32,
     )
-    data = tf.data.Dataset.from_tensor_slices((waveform, family, weight)).batch(8)
+    data = tf.data.Dataset.from_tensor_slices((waveform, family, weight))
+    data = data.batch(8, drop_remainder=True)
     trainee.fit(data, epochs=1, verbose=0, callbacks=[Losses()])
-    print(json.dumps(losses))
+    compiled = compiling._compiled.cache_info().currsize
+    print(json.dumps({"losses": losses, "compiled": compiled}))
 """
 
 
-def loss_curve(replicas: int, kind: str) -> np.ndarray:
-    done = processes.run("-c", textwrap.dedent(LOSS_CURVE), replicas, kind)
+def loss_curve(
+    replicas: int, kind: str, policy: str = "float64", width: int = 4
+) -> tuple[np.ndarray, int]:
+    """The loss of each step, and how many parts of it were compiled."""
+    script = textwrap.dedent(LOSS_CURVE)
+    done = processes.run("-c", script, replicas, kind, policy, width)
     assert done.returncode == 0, done.stderr
-    return np.array(json.loads(done.stdout.splitlines()[-1]))
+    result = json.loads(done.stdout.splitlines()[-1])
+    return np.array(result["losses"]), result["compiled"]
 
 
 def test_loss_curve_does_not_depend_on_the_number_of_replicas():
-    one = loss_curve(1, "synchronised")
+    one, _ = loss_curve(1, "synchronised")
     assert len(one) == 20
     assert np.isfinite(one).all()
-    assert np.abs(one - loss_curve(2, "synchronised")).max() < 1e-9
-    assert np.abs(one - loss_curve(2, "unsynchronised")).max() > 1e-4
+    for kind, least, most in (
+        ("synchronised", 0.0, 1e-9),
+        ("unsynchronised", 1e-4, np.inf),
+    ):
+        two, compiled = loss_curve(2, kind)
+        assert compiled == 0
+        assert least <= np.abs(one - two).max() < most
+
+
+def test_compiled_parts_of_a_step_run_on_several_replicas():
+    one, compiled_of_one = loss_curve(1, "synchronised", "float32", 32)
+    two, compiled_of_two = loss_curve(2, "synchronised", "float32", 32)
+    # Convolutions alone on two, which normalise their batches together.
+    assert compiled_of_one > compiled_of_two == 4
+    assert len(one) == 20
+    np.testing.assert_allclose(one[:5], two[:5], rtol=1e-3)
 
 
 WORKER = """

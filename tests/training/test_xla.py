@@ -33,7 +33,7 @@ EVERYTHING = AugmentSettings(
 @pytest.mark.slow
 def test_whole_training_step_compiles_under_xla_with_static_shapes():
     settings = dataclasses.replace(
-        SMALL, augment=EVERYTHING, train=TrainSettings(batch_size=4)
+        SMALL, augment=EVERYTHING, train=TrainSettings(batch_size=4, jit=True)
     )
     trainee = Trainee(settings, 11)
     compile_trainee(trainee, settings, total_steps=10)
