@@ -50,7 +50,7 @@ class NormReluPool(keras.layers.BatchNormalization):
             tf.convert_to_tensor(self.beta),
             tf.constant(self.epsilon, tf.float32),
         )
-        values = inputs.shape.num_elements() // inputs.shape[-1]
+        values = _values_a_channel(inputs)
         variance *= values / max(values - 1, 1)  # As BatchNormalization has it.
         self._assign_moving_average(self.moving_mean, mean, self.momentum, None)
         self._assign_moving_average(self.moving_variance, variance, self.momentum, None)
@@ -91,7 +91,7 @@ def norm_relu_pool(
       float32 [batch, height // 2, width // 2, channels], and mean and variance of each
       channel, float32 [channels], through which no gradient goes.
     """
-    count = inputs.shape.num_elements() / inputs.shape[-1]
+    count = _values_a_channel(inputs)
     mean = _sum(compiling.call(_summed, inputs)) / count
     variance = _sum(compiling.call(_squares, inputs, mean)) / count
     inverse = tf.math.rsqrt(variance + epsilon)
@@ -135,6 +135,10 @@ def _sum(rows: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(rows, axis=0)
 
 
+def _values_a_channel(x: tf.Tensor) -> int:
+    return x.shape.num_elements() // x.shape[-1]
+
+
 def _divisor(number: int, most: int) -> int:
     return next(n for n in range(most, 0, -1) if number % n == 0)
 
@@ -144,10 +148,8 @@ def _rows(x: tf.Tensor) -> tf.Tensor:
 
     XLA has loops of its own for sums, which use neither vectors nor all cores.
     """
-    channels = x.shape[-1]
-    rows = x.shape.num_elements() // channels
-    together = _divisor(rows, _MOST_TOGETHER)
-    return tf.reshape(x, [together, rows // together, channels])
+    together = _divisor(_values_a_channel(x), _MOST_TOGETHER)
+    return tf.reshape(x, [together, -1, x.shape[-1]])
 
 
 def _added(x: tf.Tensor) -> tf.Tensor:

@@ -180,60 +180,72 @@ class _Images(NamedTuple):
 
 def _tiles(inputs: tf.Tensor, images: _Images) -> tf.Tensor:
     """Overlapping tiles of images, transformed: [36, notes * tiles, channels]."""
-    notes, down, across = images.notes, images.down, images.across
-    channels = inputs.shape[-1]
-    sizes = [(down, images.height), (across, images.width)]
-    padding = [[1, (n + 1) * _STEP - 1 - size] for n, size in sizes]
-    x = tf.pad(inputs, [[0, 0], *padding, [0, 0]])
-    x = tf.reshape(x, [notes, down + 1, _STEP, across + 1, _STEP, channels])
-    x = tf.transpose(x, [2, 4, 0, 1, 3, 5])
+    x = _cut(inputs, images, margin=1)
     first, next_ones = x[:, :, :, :-1], x[: _TILE - _STEP, :, :, 1:]
     rows = [*tf.unstack(first), *tf.unstack(next_ones)]
     x = tf.stack(_times(_TO_TILE, rows))
     first, next_ones = x[:, :, :, :, :-1], x[:, : _TILE - _STEP, :, :, 1:]
     columns = [*tf.unstack(first, axis=1), *tf.unstack(next_ones, axis=1)]
     x = tf.stack(_times(_TO_TILE, columns), axis=1)
-    return tf.reshape(x, [_TILE**2, notes * down * across, channels])
+    return tf.reshape(x, [_TILE**2, -1, inputs.shape[-1]])
 
 
 def _tiles_gradient(upstream: tf.Tensor, images: _Images) -> tf.Tensor:
     """From transformed tiles to the images, [notes, height, width, channels]."""
-    notes, height, width = images
-    down, across, channels = images.down, images.across, upstream.shape[-1]
-    x = tf.reshape(upstream, [_TILE, _TILE, notes, down, across, channels])
+    x = _on_two_axes(upstream, images)
     columns = _times(_TO_TILE.T, tf.unstack(x, axis=1))
     x = tf.stack(_added(columns, axis=3), axis=1)
     rows = _times(_TO_TILE.T, tf.unstack(x))
     x = tf.stack(_added(rows, axis=2))
-    x = tf.transpose(x, [2, 3, 0, 4, 1, 5])
-    x = tf.reshape(x, [notes, (down + 1) * _STEP, (across + 1) * _STEP, channels])
-    return x[:, 1 : height + 1, 1 : width + 1]
+    return _joined(x, images, margin=1)
 
 
 def _outputs(products: tf.Tensor, images: _Images) -> tf.Tensor:
     """Images of multiplied tiles, [36, notes * tiles, channels]."""
-    notes, height, width = images
-    down, across, channels = images.down, images.across, products.shape[-1]
-    x = tf.reshape(products, [_TILE, _TILE, notes, down, across, channels])
-    x = tf.stack(_times(_TO_OUTPUT, tf.unstack(x)))
-    x = tf.stack(_times(_TO_OUTPUT, tf.unstack(x, axis=1)), axis=1)
-    x = tf.transpose(x, [2, 3, 0, 4, 1, 5])
-    x = tf.reshape(x, [notes, down * _STEP, across * _STEP, channels])
-    return x[:, :height, :width]
+    x = _times_both_axes(_TO_OUTPUT, _on_two_axes(products, images))
+    return _joined(x, images, margin=0)
 
 
 def _outputs_gradient(upstream: tf.Tensor, images: _Images) -> tf.Tensor:
     """From images to the multiplied tiles, [36, notes * tiles, channels]."""
-    notes, down, across = images.notes, images.down, images.across
-    channels = upstream.shape[-1]
+    x = _times_both_axes(_TO_OUTPUT.T, _cut(upstream, images, margin=0))
+    return tf.reshape(x, [_TILE**2, -1, upstream.shape[-1]])
+
+
+def _cut(x: tf.Tensor, images: _Images, margin: int) -> tf.Tensor:
+    """Images to steps of 4 x 4 places: [4, 4, notes, down, across, channels].
+
+    Args:
+      x: [notes, height, width, channels].
+      images: their sizes.
+      margin: zeros in front of both axes, and steps more than there are tiles.
+    """
+    down, across = images.down + margin, images.across + margin
     sizes = [(down, images.height), (across, images.width)]
-    padding = [[0, n * _STEP - size] for n, size in sizes]
-    x = tf.pad(upstream, [[0, 0], *padding, [0, 0]])
-    x = tf.reshape(x, [notes, down, _STEP, across, _STEP, channels])
-    x = tf.transpose(x, [2, 4, 0, 1, 3, 5])
-    x = tf.stack(_times(_TO_OUTPUT.T, tf.unstack(x)))
-    x = tf.stack(_times(_TO_OUTPUT.T, tf.unstack(x, axis=1)), axis=1)
-    return tf.reshape(x, [_TILE**2, notes * down * across, channels])
+    padding = [[margin, n * _STEP - margin - size] for n, size in sizes]
+    x = tf.pad(x, [[0, 0], *padding, [0, 0]])
+    x = tf.reshape(x, [images.notes, down, _STEP, across, _STEP, x.shape[-1]])
+    return tf.transpose(x, [2, 4, 0, 1, 3, 5])
+
+
+def _joined(x: tf.Tensor, images: _Images, margin: int) -> tf.Tensor:
+    """What `_cut` made, to images again."""
+    notes, height, width = images
+    _, _, _, down, across, channels = x.shape
+    x = tf.transpose(x, [2, 3, 0, 4, 1, 5])
+    x = tf.reshape(x, [notes, down * _STEP, across * _STEP, channels])
+    return x[:, margin : height + margin, margin : width + margin]
+
+
+def _on_two_axes(tiles: tf.Tensor, images: _Images) -> tf.Tensor:
+    """[36, notes * tiles, channels] to [6, 6, notes, down, across, channels]."""
+    sizes = [images.notes, images.down, images.across, tiles.shape[-1]]
+    return tf.reshape(tiles, [_TILE, _TILE, *sizes])
+
+
+def _times_both_axes(matrix: np.ndarray, x: tf.Tensor) -> tf.Tensor:
+    x = tf.stack(_times(matrix, tf.unstack(x)))
+    return tf.stack(_times(matrix, tf.unstack(x, axis=1)), axis=1)
 
 
 def _times(matrix: np.ndarray, parts: list[tf.Tensor]) -> list[tf.Tensor]:

@@ -1,11 +1,11 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from mic_tf.model import compiling, pieces
+from tests import processes
+
+pytestmark = pytest.mark.usefixtures("compiling_cpu")
 
 TALK = """
 from mic_tf import command
@@ -17,12 +17,6 @@ assert compiling.gains()
 assert float(compiling.call(lambda x: x + x, tf.constant(2.0))) == 4.0
 print("still there", file=sys.stderr)
 """
-
-
-@pytest.fixture(autouse=True)
-def with_xla():
-    if not compiling._works():
-        pytest.skip("this TensorFlow has no XLA for CPUs")
 
 
 @pytest.fixture
@@ -47,7 +41,6 @@ def test_a_function_is_traced_once_for_its_shapes_and_sizes():
 
 
 def test_an_accelerator_needs_no_compiled_parts(monkeypatch):
-    monkeypatch.setattr(pieces, "on_accelerator", lambda: False)
     assert compiling.gains()
     monkeypatch.setattr(pieces, "on_accelerator", lambda: True)
     assert not compiling.gains()
@@ -57,7 +50,6 @@ def test_a_tensorflow_without_xla_is_known(monkeypatch, afresh):
     def no_compiler(*_tensors):
         raise tf.errors.UnimplementedError(None, None, "no XLA here")
 
-    monkeypatch.setattr(pieces, "on_accelerator", lambda: False)
     monkeypatch.setattr(compiling.tf, "identity", no_compiler)
     assert not compiling.gains()
 
@@ -66,14 +58,12 @@ def test_a_program_without_standard_error_compiles_too(monkeypatch, afresh):
     def no_file(_descriptor):
         raise OSError(9, "Bad file descriptor")
 
-    monkeypatch.setattr(pieces, "on_accelerator", lambda: False)
     monkeypatch.setattr(compiling.os, "dup", no_file)
     assert compiling.gains()
 
 
 def test_xla_does_not_introduce_itself_on_the_screen():
-    done = subprocess.run(
-        [sys.executable, "-c", TALK], capture_output=True, text=True, check=True
-    )
+    done = processes.run("-c", TALK)
+    assert done.returncode == 0, done.stderr
     assert "XLA" not in done.stderr
     assert done.stderr.endswith("still there\n")

@@ -7,17 +7,11 @@ from mic_tf.model import compiling, networks, pieces
 from mic_tf.model.normalising import NormReluPool, ReluPool, norm_relu_pool
 from mic_tf.settings import RunSettings, TrainSettings
 
+pytestmark = pytest.mark.usefixtures("compiling_cpu")
+
 EPSILON = 1e-3
 GAMMA = [1.5, -0.7, 0.0, 0.2, -2.0]
 BETA = [0.1, -0.3, 0.4, -0.01, 0.0]
-
-
-@pytest.fixture(autouse=True)
-def on_a_cpu(monkeypatch):
-    """Whatever there is where the tests run."""
-    if not compiling._works():
-        pytest.skip("this TensorFlow has no XLA for CPUs")
-    monkeypatch.setattr(pieces, "on_accelerator", lambda: False)
 
 
 def images(*shape: int, seed: int = 0, levels: int | None = None) -> np.ndarray:

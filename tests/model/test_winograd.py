@@ -12,18 +12,13 @@ from mic_tf.settings import (
     RunSettings,
     TrainSettings,
 )
+from mic_tf.training import workfolder
 from mic_tf.training.trainee import Trainee, compile_trainee
+
+pytestmark = pytest.mark.usefixtures("compiling_cpu")
 
 ROUNDING = 2e-4
 """Of a result's standard deviation."""
-
-
-@pytest.fixture(autouse=True)
-def on_a_cpu(monkeypatch):
-    """Whatever there is where the tests run."""
-    if not compiling._works():
-        pytest.skip("this TensorFlow has no XLA for CPUs")
-    monkeypatch.setattr(pieces, "on_accelerator", lambda: False)
 
 
 def random_normal(*shape: int, seed: int = 0) -> tf.Tensor:
@@ -173,12 +168,9 @@ def learned_in_three_steps(step, trainee) -> np.ndarray:
 
 @pytest.fixture
 def learned_in_float64():
-    keras.mixed_precision.set_global_policy("float64")
-    try:
+    with workfolder.numeric_policy("float64"):
         trainee, step = step_of(settings(mixed_precision="float64"))
         return learned_in_three_steps(step, trainee)
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
 
 
 def test_a_training_step_learns_the_same_either_way(learned_in_float64):
