@@ -49,17 +49,20 @@ def main(arguments: list[str]) -> int:
     from mic_tf.datasets import catalogue
     from mic_tf.evaluation import evaluator
     from mic_tf.pipeline import batches
-    from mic_tf.training import combining, workfolder
+    from mic_tf.training import combining, training_data, workfolder
 
     files.register_file_systems(flag.workdir, *flag.workdirs, flag.data_dir)
     workdir = flag.workdir.rstrip("/")
-    make = combining.average if flag.average else combining.combine
-    make([w.rstrip("/") for w in flag.workdirs], shares, workdir)
-    run = workfolder.load_run(workdir)
-    data = run.settings.data
+    workdirs = [w.rstrip("/") for w in flag.workdirs]
+    first = workfolder.load_run(workdirs[0])
+    data = first.settings.data
     builder = catalogue.load_builder(data.dataset, flag.data_dir or data.data_dir)
     records = batches.open_records(builder, skip_bad=data.skip_bad)
-    evaluator.calibrate(run, records)
+    # The temperature is to be fitted on notes that were not trained on.
+    training_data.divide_unchanged(first.summary["data"], records, builder.data_dir)
+    make = combining.average if flag.average else combining.combine
+    make(workdirs, shares, workdir)
+    evaluator.calibrate(workfolder.load_run(workdir), records)
     logging.info("done: %s", workdir)
     return command.EXIT_OK
 

@@ -21,6 +21,7 @@ from mic_tf.settings import (
 )
 from mic_tf.training import combining, starting, trainer, workfolder
 from tests import processes
+from tests.conftest import make_note, own_lines, write_dataset
 
 SMALL = RunSettings(
     data=DataSettings(dataset="nsynth_jsonwav", balance="none"),
@@ -157,6 +158,24 @@ def test_the_command_averages(branches, small_dataset, tmp_path):
     assert done.returncode == 0, done.stderr
     assert workfolder.load_run(str(target)).temperature > 0
     assert (target / "calibration.json").exists()
+
+
+def test_the_command_fits_no_temperature_on_other_notes(pair, tmp_path):
+    notes = [make_note("brass", 0, pitch) for pitch in range(40, 52)]
+    parts = {"train": notes[:8], "valid": notes[8:]}
+    write_dataset(tmp_path / "data", parts)
+    done = processes.run(
+        "-m",
+        "mic_tf.combine",
+        f"--workdirs={','.join(pair)}",
+        f"--workdir={tmp_path / 'both'}",
+        f"--data_dir={tmp_path / 'data'}",
+    )
+    assert done.returncode == 2
+    place = tmp_path / "data" / "nsynth_jsonwav" / "1.0.0"
+    expected = f"{place} has other notes than those trained on (train, valid"
+    assert expected in own_lines(done.stderr)[-1]
+    assert not (tmp_path / "both").exists()
 
 
 def test_the_run_they_began_from_may_be_averaged_with_them(branches, pair, tmp_path):
