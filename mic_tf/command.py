@@ -29,10 +29,15 @@ _MALLOC = {
 """glibc's settings by their variable: number in malloc.h, and our value."""
 
 
-def quiet_native_logs() -> None:
-    """Keeps TensorFlow's start-up chatter off the screen unless asked for."""
+def set_environment() -> None:
+    """Sets what TensorFlow reads at its import; what is set already counts more.
+
+    No chatter; oneDNN's kernels, which it leaves off on some processors; and as its own
+    Keras the one that is used here, or it imports Keras 3 too, for one to two seconds.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     os.environ.setdefault("TFDS_DISABLE_PROGRESS_BAR", "0")
 
 
@@ -92,7 +97,7 @@ def run(main: Callable[[list[str]], int | None], small_heap: bool = True) -> Non
         returns the exit status, or None for success.
       small_heap: whether to `keep_heap_small`.
     """
-    quiet_native_logs()
+    set_environment()
     if small_heap:
         keep_heap_small()
     logging.set_verbosity(logging.INFO)

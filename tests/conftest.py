@@ -6,7 +6,10 @@ import pathlib
 import re
 from collections.abc import Callable, Iterator
 
+# As `command.set_environment` does for every command.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 import numpy as np
 import pytest

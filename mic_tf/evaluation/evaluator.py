@@ -20,6 +20,7 @@ from mic_tf.model import networks
 from mic_tf.pipeline import batches
 from mic_tf.pipeline.batches import Records
 from mic_tf.pipeline.splits import Partition
+from mic_tf.tracing import as_written
 from mic_tf.training import starting, workfolder
 from mic_tf.training.training_data import divide_again
 
@@ -65,12 +66,14 @@ def subject_of_run(run: workfolder.TrainedRun) -> Subject:
     """A trained run, ready to be evaluated."""
 
     @tf.function(reduce_retracing=True)
+    @as_written
     def probabilities(waveform: tf.Tensor) -> tf.Tensor:
         return tf.nn.softmax(run.model(waveform, training=False) / run.temperature)
 
     frontend, network = networks.split_model(run.model)
 
     @tf.function(reduce_retracing=True)
+    @as_written
     def embedding(waveform: tf.Tensor) -> tf.Tensor:
         return network(frontend(waveform), training=False)[1]
 

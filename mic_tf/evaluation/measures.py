@@ -10,6 +10,7 @@ from mic_tf.evaluation import sounds
 from mic_tf.model.frontend import LogMel
 from mic_tf.pipeline.batches import Records
 from mic_tf.taxonomy import NOTE_SAMPLES, SAMPLE_RATE
+from mic_tf.tracing import as_written
 
 FLOOR_DB = 50.0
 """A fingerprint knows nothing further below the note's loudest cell."""
@@ -97,6 +98,7 @@ def fingerprints(records: Records, selected: np.ndarray) -> Measures:
     return Measures(**{name: columns.get(name, np.empty(0)) for name in names})
 
 
+@as_written
 def _collect(records: Records, selected: np.ndarray, of_batch, title: str) -> dict:
     total = int(selected.sum())
     dataset = sounds.raw_notes(records, selected).batch(_BATCH)

@@ -11,10 +11,12 @@ import tensorflow as tf
 
 from mic_tf.pipeline.batches import Records
 from mic_tf.taxonomy import NOTE_SAMPLES
+from mic_tf.tracing import as_written
 
 _FILES_AT_ONCE = 8
 
 
+@as_written
 def raw_notes(records: Records, selected: np.ndarray) -> tf.data.Dataset:
     """The selected notes once, several files at a time.
 

@@ -12,6 +12,7 @@ from mic_tf.model.frontend import LogMel
 from mic_tf.model.winograd import WinogradConv2D
 from mic_tf.settings import NetworkSettings, RunSettings
 from mic_tf.taxonomy import NOTE_SAMPLES
+from mic_tf.tracing import as_written
 
 layers = keras.layers
 
@@ -85,6 +86,7 @@ class MeanLogProbability(layers.Layer):
         return {**super().get_config(), "shares": self.shares}
 
 
+@as_written
 def build_model(settings: RunSettings, num_families: int) -> keras.Model:
     """Front-end and network in one functional model.
 
@@ -176,6 +178,7 @@ def split_model(model: keras.Model) -> tuple[LogMel, keras.Model]:
     return frontend, keras.Model(frontend.output, outputs, name="network")
 
 
+@as_written
 def inference_model(model: keras.Model) -> keras.Model:
     """The same weights behind a float input, with the embedding as second output.
 

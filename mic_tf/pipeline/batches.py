@@ -12,6 +12,7 @@ from mic_tf import taxonomy
 from mic_tf.errors import UserError
 from mic_tf.pipeline import index as note_index
 from mic_tf.pipeline.index import NoteIndex
+from mic_tf.tracing import as_written
 
 _BATCHES_AHEAD = 4
 """AUTOTUNE lets the buffer grow as training goes on, by 4 MB for a batch of 32."""
@@ -62,6 +63,7 @@ class Place:
     step: int = 0
 
 
+@as_written
 def training_batches(
     records: Records,
     drawn: tf.data.Dataset,
@@ -109,6 +111,7 @@ def on_service(dataset: tf.data.Dataset, address: str) -> tf.data.Dataset:
     )
 
 
+@as_written
 def evaluation_batches(
     records: Records,
     selected: np.ndarray,

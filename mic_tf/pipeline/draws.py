@@ -15,6 +15,7 @@ import tensorflow as tf
 from mic_tf.errors import UserError
 from mic_tf.pipeline.batches import Records
 from mic_tf.pipeline.family_shards import FamilyShards
+from mic_tf.tracing import as_written
 
 _FILES_AT_ONCE = 16
 
@@ -271,6 +272,7 @@ def _taking(
     return _PassStream(record_files, numbers, acceptance, seed, shuffle_buffer)
 
 
+@as_written
 def _chosen(
     streams: Sequence[_PassStream], shares: np.ndarray, draw: Draw
 ) -> tf.data.Dataset:
@@ -291,6 +293,7 @@ def _chosen(
     return _in_epochs(of_epoch, draw)
 
 
+@as_written
 def _in_epochs(
     of_epoch: Callable[[tf.Tensor], tf.data.Dataset], draw: Draw
 ) -> tf.data.Dataset:

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from mic_tf import files
 from mic_tf.errors import UserError
 from mic_tf.taxonomy import NOTE_SAMPLES
+from mic_tf.tracing import as_written
 
 INDEX_FILE = "note_index.npz"
 COUNTS_FILE = "label_counts.json"
@@ -237,6 +238,7 @@ def _record_files(
     return split_names, paths, file_split, lengths
 
 
+@as_written
 def _all_labels(paths: list[str]) -> Iterator[dict[str, np.ndarray]]:
     """Labels of all records, some at a time, several files at once."""
 

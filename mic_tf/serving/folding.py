@@ -4,12 +4,14 @@ import numpy as np
 import tf_keras as keras
 
 from mic_tf.model.normalising import NormReluPool, ReluPool
+from mic_tf.tracing import as_written
 
 layers = keras.layers
 
 _FOLDABLE = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 
 
+@as_written
 def fold_batch_norm(model: keras.Model) -> keras.Model:
     """A copy of a trained functional model that needs no BatchNorm for inference.
 

@@ -5,6 +5,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
+from mic_tf.tracing import as_written
+
 
 class ConfusionMetric(keras.metrics.Metric):
     """A metric read off the confusion matrix of what it has seen.
@@ -20,6 +22,7 @@ class ConfusionMetric(keras.metrics.Metric):
             "confusion", shape=[num_families, num_families], initializer="zeros"
         )
 
+    @as_written
     def update_state(
         self,
         y_true: tf.Tensor,
@@ -46,6 +49,7 @@ class ConfusionMetric(keras.metrics.Metric):
 class Accuracy(ConfusionMetric):
     """Share of right answers."""
 
+    @as_written
     def result(self) -> tf.Tensor:
         return tf.math.divide_no_nan(
             tf.linalg.trace(self.confusion), tf.reduce_sum(self.confusion)
@@ -55,6 +59,7 @@ class Accuracy(ConfusionMetric):
 class MacroF1(ConfusionMetric):
     """Mean F1 over the families that occur."""
 
+    @as_written
     def result(self) -> tf.Tensor:
         hits = tf.linalg.diag_part(self.confusion)
         truth = tf.reduce_sum(self.confusion, axis=1)

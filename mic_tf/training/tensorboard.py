@@ -10,6 +10,7 @@ from mic_tf.pipeline import batches
 from mic_tf.pipeline.batches import Records
 from mic_tf.settings import RunSettings
 from mic_tf.taxonomy import NOTE_SAMPLES
+from mic_tf.tracing import as_written
 from mic_tf.training.trainee import Trainee
 
 _NOTES = 4
@@ -74,7 +75,12 @@ class Pictures(keras.callbacks.Callback):
         """The way of one note from waveform to logits."""
         classifier = self._trainee.classifier
         spec = tf.TensorSpec([1, NOTE_SAMPLES], tf.int16, "waveform")
-        whole = tf.function(lambda waveform: classifier(waveform, training=False))
+
+        @tf.function
+        @as_written
+        def whole(waveform: tf.Tensor) -> tf.Tensor:
+            return classifier(waveform, training=False)
+
         return whole.get_concrete_function(spec).graph
 
     def _log_mels(self) -> tuple[tf.Tensor, tf.Tensor]:

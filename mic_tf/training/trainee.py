@@ -5,6 +5,7 @@ import tf_keras as keras
 
 from mic_tf.model import augment, networks, randomness
 from mic_tf.settings import RunSettings
+from mic_tf.tracing import as_written
 from mic_tf.training.metrics import Accuracy, MacroF1
 
 
@@ -36,6 +37,7 @@ class Trainee(keras.Model):
     def call(self, waveform: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return self.classifier(waveform, training=training)
 
+    @as_written
     def train_step(self, batch: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
         waveform, family, weight = batch
         settings = self._settings
@@ -57,6 +59,7 @@ class Trainee(keras.Model):
         self.optimizer.minimize(loss, variables, tape=tape)
         return self._measure(family, logits, losses, weight)
 
+    @as_written
     def test_step(self, batch: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
         waveform, family, weight = batch
         logits = self.classifier(waveform, training=False)

@@ -18,6 +18,7 @@ from mic_tf.model import frontend, networks
 from mic_tf.pipeline import batches, draws
 from mic_tf.pipeline.batches import Place, Records
 from mic_tf.settings import RunSettings
+from mic_tf.tracing import as_written
 from mic_tf.training import lock, starting, training_data, workfolder
 from mic_tf.training import strategy as strategies
 from mic_tf.training.callbacks import HistoryFile, Progress, Saver
@@ -193,6 +194,7 @@ class _Run:
     def _training_batches(self, place: Place) -> Any:
         train, data = self._settings.train, self._data
 
+        @as_written
         def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
             per_pipeline = train.batch_size // context.num_input_pipelines
             draw = draws.Draw(
@@ -245,6 +247,7 @@ class _Run:
         self._validation_steps = math.ceil(int(parts["valid"].sum()) / batch_size)
         records, selected = self._data.records, parts["valid"]
 
+        @as_written
         def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
             dataset = batches.evaluation_batches(
                 records,

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.usefixtures("compiling_cpu")
 
 TALK = """
 from mic_tf import command
-command.quiet_native_logs()
+command.set_environment()
 import sys
 import tensorflow as tf
 from mic_tf.model import compiling
