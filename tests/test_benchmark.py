@@ -2,7 +2,9 @@
 
 import json
 import subprocess
+import threading
 import time
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -69,6 +71,21 @@ def test_memory_of_a_command_is_its_own_not_of_the_process_that_starts_it():
 def test_a_command_that_fails_is_named_with_its_last_words():
     with pytest.raises(UserError, match="compileall ended with 2: .*no-such-flag"):
         commands.run_module("compileall", ["--no-such-flag"])
+
+
+def test_commands_that_another_thread_waits_for_are_stopped(monkeypatch):
+    monkeypatch.setattr(commands, "_STOPPED", threading.Event())
+    with futures.ThreadPoolExecutor() as pool:
+        serving = ["0", "--bind=127.0.0.1"]
+        waiting = pool.submit(commands.run_module, "http.server", serving)
+        while not commands._RUNNING:
+            time.sleep(0.01)
+        commands.stop_all()
+        with pytest.raises(UserError, match="http.server was stopped"):
+            waiting.result()
+    with pytest.raises(UserError, match="compileall was stopped"):
+        commands.run_module("compileall", ["-h"])
+    assert not commands._RUNNING
 
 
 @pytest.mark.slow

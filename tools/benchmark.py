@@ -12,13 +12,15 @@ row that misses its aim says `below`; the exit status is 0 all the same.
 
 import dataclasses
 import gc
+import importlib
 import os
 import pathlib
 import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from concurrent import futures
+from typing import Any
 
 from absl import flags
 
@@ -26,6 +28,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from mic_tf import command
 from mic_tf.errors import UserError
+from tools.benchmarks import processes
 from tools.benchmarks.settings import QUICK, SECTIONS, BenchmarkSettings
 
 _OUT = flags.DEFINE_string("out", "benchmark.json", "File for the result.")
@@ -42,6 +45,9 @@ _DATA_DIR = flags.DEFINE_string(
     "data_dir", "", "Folder of prepared sets; default: notes made for this run."
 )
 _DATASET = flags.DEFINE_string("dataset", "soundfont_notes", "The set in --data_dir.")
+_OF_COMMANDS = ("memory", "cold_start", "growth")
+"""Sections that only start commands and look at them from outside."""
+
 _SECONDS = flags.DEFINE_float(
     "seconds", 0.0, "For the rounds of one comparison; 0: 30.", lower_bound=0.0
 )
@@ -64,23 +70,16 @@ def main(arguments: list[str]) -> None:
     print(machine.words(said), flush=True)
     if _DEVICE.value == "gpu" and not said["gpus"]:
         print("--device=gpu: no GPU here; the CPU rows stand", flush=True)
-    rows, facts = [], {"quick": _QUICK.value, "seconds": {}}
     with tempfile.TemporaryDirectory(prefix="mic_tf_benchmark_") as folder:
         settings = _settings(pathlib.Path(folder), bool(said["gpus"]))
+        found = _Found({name: [] for name in wanted}, {}, {})
         try:
-            for section, measured in _measured(settings, wanted, facts):
-                began = time.perf_counter()
-                for row in measured():
-                    rows.append(row)
-                    shown = report.cells(row.as_dict())
-                    print(f"{section}: " + " | ".join(filter(None, shown)), flush=True)
-                facts["seconds"][section] = round(time.perf_counter() - began, 1)
-                # The end of a distributed iterator takes the longer the older it is,
-                # and would fall into whatever is timed when it is collected.
-                gc.collect()
+            _measure_all(settings, wanted, found)
         finally:
             # What was measured before a fault is worth keeping.
             called = shlex.join(["python", "tools/benchmark.py", *sys.argv[1:]])
+            facts = {"quick": _QUICK.value, "seconds": found.seconds, **found.facts}
+            rows = [row for section in found.rows.values() for row in section]
             content = report.result(rows, said, called, facts)
             table = report.write(pathlib.Path(_OUT.value), content)
     below = sum(row.verdict == "below" for row in rows)
@@ -111,24 +110,55 @@ def _settings(folder: pathlib.Path, gpu_found: bool) -> BenchmarkSettings:
     return settings
 
 
-def _measured(
-    settings: BenchmarkSettings, wanted: list[str], facts: dict
-) -> Iterator[tuple[str, Callable]]:
-    """Each section with the function that measures it; notes are made when needed."""
-    import importlib
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """What was measured so far.
 
-    notes = None
-    for name in wanted:
-        module = importlib.import_module(f"tools.benchmarks.{name}")
-        if name in ("memory", "cold_start", "growth"):
-            yield name, lambda module=module: module.measure(settings)
-            continue
-        if notes is None:
-            from tools.benchmarks import notes as note_sets
+    Attributes:
+      rows: by section, in the order of the table.
+      seconds: that each section took.
+      facts: what else the result says.
+    """
 
-            notes = note_sets.open_notes(settings)
-            facts["notes"] = notes.words
-        yield name, lambda module=module, notes=notes: module.measure(settings, notes)
+    rows: dict[str, list]
+    seconds: dict[str, float]
+    facts: dict[str, Any]
+
+
+def _measure_all(settings: BenchmarkSettings, wanted: list[str], found: _Found) -> None:
+    """All sections, one after the other; those of commands beside them if quick."""
+    beside = [name for name in wanted if settings.quick and name in _OF_COMMANDS]
+    with futures.ThreadPoolExecutor(max_workers=1) as pool:
+        try:
+            others = pool.submit(_measure, settings, beside, found)
+            _measure(settings, [n for n in wanted if n not in beside], found)
+            others.result()
+        except BaseException:
+            processes.stop_all()
+            raise
+
+
+def _measure(settings: BenchmarkSettings, sections: list[str], found: _Found) -> None:
+    """Sections one after the other, printing rows as they come."""
+    from tools.benchmarks import notes as note_sets
+    from tools.benchmarks import report
+
+    notes: list[note_sets.Notes] = []
+    for name in sections:
+        section = importlib.import_module(f"tools.benchmarks.{name}")
+        if name not in _OF_COMMANDS and not notes:
+            notes.append(note_sets.open_notes(settings))
+            found.facts["notes"] = notes[0].words
+        began = time.perf_counter()
+        needed = [] if name in _OF_COMMANDS else notes
+        for row in section.measure(settings, *needed):
+            found.rows[name].append(row)
+            shown = report.cells(row.as_dict())
+            print(f"{name}: " + " | ".join(filter(None, shown)), flush=True)
+        found.seconds[name] = round(time.perf_counter() - began, 1)
+        # The end of a distributed iterator takes the longer the older it is, and would
+        # fall into whatever is timed when it is collected.
+        gc.collect()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Commands of the project, run as a person runs them and measured from outside."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 
 from mic_tf.errors import UserError
@@ -26,6 +28,9 @@ with os.fdopen(int(sys.argv[1]), "w") as report:
     json.dump([code, started, seconds, cpu, usage.ru_maxrss], report)
 """
 """Linux counts to a process the memory of who started it, so a small one does."""
+
+_RUNNING: set[subprocess.Popen] = set()
+_STOPPED = threading.Event()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +58,7 @@ def run_module(module: str, arguments: Sequence[str]) -> Finished:
       arguments: its flags.
 
     Raises:
-      UserError: it failed; with the end of what it wrote.
+      UserError: it failed, with the end of what it wrote; or `stop_all` was called.
     """
     command = [sys.executable, "-m", module, *arguments]
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as report:
@@ -67,12 +72,19 @@ def run_module(module: str, arguments: Sequence[str]) -> Finished:
             pass_fds=[descriptor],
             start_new_session=True,
         )
+        _RUNNING.add(process)
         try:
+            if _STOPPED.is_set():
+                _stop(process)
             process.wait()
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+            _stop(process)
             process.wait()
             raise
+        finally:
+            _RUNNING.discard(process)
+        if _STOPPED.is_set():
+            raise UserError(f"{module} was stopped")
         report.seek(0)
         status, started, seconds, cpu, peak_kilobytes = json.load(report)
         if status:
@@ -82,6 +94,18 @@ def run_module(module: str, arguments: Sequence[str]) -> Finished:
     return Finished(started, seconds, cpu, peak_kilobytes * 1024)
 
 
+def stop_all() -> None:
+    """Ends the commands that other threads wait for, and those they would start."""
+    _STOPPED.set()
+    for process in list(_RUNNING):
+        _stop(process)
+
+
+def _stop(process: subprocess.Popen) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def network_flags(width: int) -> list[str]:
-    """Flags for another width than the default; none for 0."""
-    return [f"--width={width}", "--dense_units=16"] if width else []
+    """Flags for a small network of another width than the default's; none for 0."""
+    return [f"--width={width}", "--dense_units=16", "--depth=2"] if width else []

@@ -68,8 +68,8 @@ NO_GPU = "no GPU here; the other rows are the CPU's"
 QUICK = {
     "notes": 200,
     "start_notes": 64,
-    "seconds": 0.5,
-    "least_rounds": 2,
+    "seconds": 0.2,
+    "least_rounds": 1,
     "input_batches": 4,
     "stall_steps": 4,
     "memory_notes": (64, 128),
