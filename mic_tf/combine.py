@@ -58,8 +58,14 @@ def main(arguments: list[str]) -> int:
     data = first.settings.data
     builder = catalogue.load_builder(data.dataset, flag.data_dir or data.data_dir)
     records = batches.open_records(builder, skip_bad=data.skip_bad)
-    # The temperature is to be fitted on notes that were not trained on.
-    training_data.divide_unchanged(first.summary["data"], records, builder.data_dir)
+    described = first.summary["data"]
+    division = training_data.divide_again(described, records)
+    if "valid" in training_data.changed_parts(described, division, records):
+        # Some may have been trained on, and the temperature is fitted on them.
+        raise UserError(
+            f"{builder.data_dir}: other validation notes than those of {workdirs[0]}; "
+            "give the --data_dir where they are, and its --exclude file as it was"
+        )
     make = combining.average if flag.average else combining.combine
     make(workdirs, shares, workdir)
     evaluator.calibrate(workfolder.load_run(workdir), records)

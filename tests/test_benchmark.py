@@ -25,7 +25,7 @@ def benchmark(*arguments: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # five processes one after the other, 80 s alone
+@pytest.mark.timeout(1800)  # some twenty processes, 2 minutes alone
 def test_a_quick_run_gives_figures_in_every_section_but_growth(tmp_path):
     out = tmp_path / "result" / "benchmark.json"
     sections = [name for name in SECTIONS if name != "growth"]
@@ -43,6 +43,7 @@ def test_a_quick_run_gives_figures_in_every_section_but_growth(tmp_path):
     assert content["machine"]["threads"]["tensorflow intra-op"] >= 1
     assert content["machine"]["versions"]["tensorflow"]
     assert set(content["seconds"]) == set(sections)
+    assert list(dict.fromkeys(row["section"] for row in content["rows"])) == sections
     parses = [row["value"] for row in figures["input"] if row["unit"] == "parses"]
     assert parses == [1.0, 1.0]
     table = out.with_suffix(".md").read_text()
@@ -78,7 +79,7 @@ def test_commands_that_another_thread_waits_for_are_stopped(monkeypatch):
     with futures.ThreadPoolExecutor() as pool:
         serving = ["0", "--bind=127.0.0.1"]
         waiting = pool.submit(commands.run_module, "http.server", serving)
-        while not commands._RUNNING:
+        while not (commands._RUNNING or waiting.done()):
             time.sleep(0.01)
         commands.stop_all()
         with pytest.raises(UserError, match="http.server was stopped"):
@@ -86,6 +87,36 @@ def test_commands_that_another_thread_waits_for_are_stopped(monkeypatch):
     with pytest.raises(UserError, match="compileall was stopped"):
         commands.run_module("compileall", ["-h"])
     assert not commands._RUNNING
+
+
+@pytest.mark.parametrize("broken", ["memory", "step"])
+def test_what_was_measured_before_a_fault_is_kept_from_either_side(broken, tmp_path):
+    code = f"""
+import pathlib, sys, types
+from mic_tf.errors import UserError
+from tools import benchmark
+from tools.benchmarks import notes
+from tools.benchmarks.measuring import Row
+from tools.benchmarks.settings import QUICK, BenchmarkSettings
+notes.open_notes = lambda settings: types.SimpleNamespace(words="")
+def section(name):
+    def measure(settings, *notes):
+        yield Row(name, name, 1.0, "s")
+        if name == {broken!r}:
+            raise UserError("broken")
+    sys.modules["tools.benchmarks." + name] = types.SimpleNamespace(measure=measure)
+for name in ("step", "memory"):
+    section(name)
+settings = BenchmarkSettings(True, "cpu", False, pathlib.Path({str(tmp_path)!r}), "",
+                             "soundfont_notes", **QUICK)
+found = benchmark._Found({{"step": [], "memory": []}}, {{}}, {{}})
+try:
+    benchmark._measure_all(settings, ["step", "memory"], found)
+except UserError as error:
+    print(error, [len(rows) for rows in found.rows.values()])
+"""
+    finished = processes.run("-c", code)
+    assert "broken [1, 1]" in finished.stdout, finished.stderr
 
 
 @pytest.mark.slow

@@ -1,9 +1,10 @@
-"""AutoGraph translates nothing of this package: that costs each command seconds."""
+"""What a command does before its work: the seconds that it need not take."""
 
+import numpy as np
 from tensorflow.python.autograph.impl import api
 
-from mic_tf.evaluation import evaluator
-from mic_tf.pipeline import batches
+from mic_tf.evaluation import evaluator, measures
+from mic_tf.pipeline import batches, index
 from mic_tf.serving import exporter
 from mic_tf.settings import (
     DataSettings,
@@ -14,6 +15,7 @@ from mic_tf.settings import (
 )
 from mic_tf.tracing import as_written
 from mic_tf.training import trainer, workfolder
+from tests import processes
 
 
 def test_what_is_traced_for_a_run_is_traced_as_it_is_written(
@@ -36,11 +38,29 @@ def test_what_is_traced_for_a_run_is_traced_as_it_is_written(
     workdir = str(tmp_path / "run")
     trainer.train(settings, workdir, small_dataset)
     run = workfolder.load_run(workdir)
-    evaluator.calibrate(run, batches.open_records(small_dataset))
+    index.build(small_dataset)
+    records = batches.open_records(small_dataset)
+    evaluator.calibrate(run, records)
+    everything = np.ones(len(records.index), bool)
+    evaluator.subject_of_run(run).embedding(np.zeros([1, 64_000], np.int16))
+    measures.fingerprints(records, everything)
     exporter.export(run, str(tmp_path / "export"))
     # `fit` has a loop over tensors.
     assert any(name.startswith("tf_keras") for name in translated)
     assert [name for name in translated if name.startswith("mic_tf")] == []
+
+
+def test_no_second_keras_is_imported():
+    code = """
+import os
+os.environ.pop("TF_USE_LEGACY_KERAS", None)
+from mic_tf import command
+command.set_environment()
+import sys
+from mic_tf.training import trainer
+sys.exit("keras" in sys.modules)
+"""
+    assert processes.anew("-c", code).returncode == 0
 
 
 def test_a_marked_function_keeps_its_name_and_what_it_says():

@@ -46,7 +46,7 @@ _DATA_DIR = flags.DEFINE_string(
 )
 _DATASET = flags.DEFINE_string("dataset", "soundfont_notes", "The set in --data_dir.")
 _OF_COMMANDS = ("memory", "cold_start", "growth")
-"""Sections that only start commands and look at them from outside."""
+"""Sections that make notes and start commands; they time nothing of TensorFlow here."""
 
 _SECONDS = flags.DEFINE_float(
     "seconds", 0.0, "For the rounds of one comparison; 0: 30.", lower_bound=0.0
@@ -126,13 +126,17 @@ class _Found:
 
 
 def _measure_all(settings: BenchmarkSettings, wanted: list[str], found: _Found) -> None:
-    """All sections, one after the other; those of commands beside them if quick."""
+    """All sections, one after the other; those of commands beside them if quick.
+
+    What was measured before a fault is in `found`, whichever side it came from.
+    """
     beside = [name for name in wanted if settings.quick and name in _OF_COMMANDS]
     with futures.ThreadPoolExecutor(max_workers=1) as pool:
         try:
-            others = pool.submit(_measure, settings, beside, found)
+            others = pool.submit(_measure, settings, beside, found) if beside else None
             _measure(settings, [n for n in wanted if n not in beside], found)
-            others.result()
+            if others:
+                others.result()
         except BaseException:
             processes.stop_all()
             raise

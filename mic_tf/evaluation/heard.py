@@ -101,7 +101,8 @@ def _joined(heard: Sequence[Heard]) -> tuple[Heard, ...]:
 def _check_known(name: str, trained: dict[str, Any], records: Records) -> None:
     """Checks that the measured set still says what was heard of it."""
     if name == trained["dataset"]:
-        training_data.divide_unchanged(trained, records)
+        division = training_data.divide_again(trained, records)
+        _check_same_notes(division, trained, records, "")
 
 
 def _opened(
@@ -120,8 +121,9 @@ def _opened(
 def _opened_in(folder: str, name: str, trained: dict[str, Any], measured: str) -> Heard:
     records = _open(folder, name, trained)
     if name == trained["dataset"]:
-        place = f"in {folder} it"
-        notes = training_data.divide_unchanged(trained, records, place).heard
+        division = training_data.divide_again(trained, records)
+        _check_same_notes(division, trained, records, folder)
+        notes = division.heard
     else:
         notes = records.index.usable
     return Heard(name, records, notes, _origin(name) == _origin(measured))
@@ -132,6 +134,17 @@ def _open(folder: str, name: str, trained: dict[str, Any]) -> Records:
     base, version = name.rsplit("/", maxsplit=1)
     builder = catalogue.load_builder(f"{base}:{version}", folder)
     return batches.open_records(builder, skip_bad=skip_bad)
+
+
+def _check_same_notes(
+    division: Partition, trained: dict[str, Any], records: Records, folder: str
+) -> None:
+    changed = training_data.changed_parts(trained, division, records)
+    if changed:
+        where = f"in {folder} it has" if folder else "it has"
+        raise UserError(
+            f"{where} other notes than those trained on ({', '.join(changed)})"
+        )
 
 
 def _origin(full_name: str) -> str:

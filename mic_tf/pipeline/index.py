@@ -286,6 +286,7 @@ def _readable_labels(paths: list[str], floats: bool) -> Iterator[dict[str, np.nd
     as floats, `faulty` says whether some of it is not finite.
     """
 
+    @as_written
     def parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
         if not floats:
             return tf.io.parse_single_example(record, _LABEL_FEATURES)

@@ -4,6 +4,7 @@ import time
 
 import tensorflow as tf
 
+from mic_tf.tracing import as_written
 from mic_tf.training.strategy import Placement
 
 _SECONDS_BETWEEN_VOTES = 1.0
@@ -28,7 +29,7 @@ class StopVote:
         self._alone = placement.workers == 1
         self._steps, self._until_vote = 0, 1
         self._since = time.monotonic()
-        self._sum = tf.function(self._sum_of_replicas)
+        self._sum = tf.function(as_written(self._sum_of_replicas))
 
     def decide(self, wanted: bool, *, now: bool = False) -> bool:
         """Whether all stop here; called by every worker after the same steps.

@@ -164,28 +164,6 @@ def divide_again(description: dict[str, Any], records: Records) -> splits.Partit
     return _divide(records, settings, description["hold_out_valid"])
 
 
-def divide_unchanged(
-    description: dict[str, Any], records: Records, place: str = "it"
-) -> splits.Partition:
-    """`divide_again`, of a data set that has the notes it had.
-
-    Args:
-      description: what the run says of its data, see `TrainingData`.
-      records: the data set as it is now.
-      place: what an error calls it.
-
-    Raises:
-      UserError: the notes are others.
-    """
-    division = divide_again(description, records)
-    changed = changed_parts(description, division, records)
-    if changed:
-        raise UserError(
-            f"{place} has other notes than those trained on ({', '.join(changed)})"
-        )
-    return division
-
-
 def changed_parts(
     description: dict[str, Any], division: splits.Partition, records: Records
 ) -> list[str]:

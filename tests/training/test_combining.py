@@ -173,7 +173,7 @@ def test_the_command_fits_no_temperature_on_other_notes(pair, tmp_path):
     )
     assert done.returncode == 2
     place = tmp_path / "data" / "nsynth_jsonwav" / "1.0.0"
-    expected = f"{place} has other notes than those trained on (train, valid"
+    expected = f"{place}: other validation notes than those of {pair[0]}; give the"
     assert expected in own_lines(done.stderr)[-1]
     assert not (tmp_path / "both").exists()
 
