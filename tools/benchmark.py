@@ -31,6 +31,9 @@ from mic_tf.errors import UserError
 from tools.benchmarks import processes
 from tools.benchmarks.settings import QUICK, SECTIONS, BenchmarkSettings
 
+_OF_COMMANDS = ("memory", "cold_start", "growth")
+"""Sections that make notes and start commands; they time nothing of TensorFlow here."""
+
 _OUT = flags.DEFINE_string("out", "benchmark.json", "File for the result.")
 _ONLY = flags.DEFINE_list(
     "only", [], f"Sections, separated by commas: {', '.join(SECTIONS)}; default: all."
@@ -45,9 +48,6 @@ _DATA_DIR = flags.DEFINE_string(
     "data_dir", "", "Folder of prepared sets; default: notes made for this run."
 )
 _DATASET = flags.DEFINE_string("dataset", "soundfont_notes", "The set in --data_dir.")
-_OF_COMMANDS = ("memory", "cold_start", "growth")
-"""Sections that make notes and start commands; they time nothing of TensorFlow here."""
-
 _SECONDS = flags.DEFINE_float(
     "seconds", 0.0, "For the rounds of one comparison; 0: 30.", lower_bound=0.0
 )
@@ -147,15 +147,17 @@ def _measure(settings: BenchmarkSettings, sections: list[str], found: _Found) ->
     from tools.benchmarks import notes as note_sets
     from tools.benchmarks import report
 
-    notes: list[note_sets.Notes] = []
+    notes = None
     for name in sections:
         section = importlib.import_module(f"tools.benchmarks.{name}")
-        if name not in _OF_COMMANDS and not notes:
-            notes.append(note_sets.open_notes(settings))
-            found.facts["notes"] = notes[0].words
+        if name in _OF_COMMANDS:
+            arguments = [settings]
+        else:
+            notes = notes or note_sets.open_notes(settings)
+            found.facts["notes"] = notes.words
+            arguments = [settings, notes]
         began = time.perf_counter()
-        needed = [] if name in _OF_COMMANDS else notes
-        for row in section.measure(settings, *needed):
+        for row in section.measure(*arguments):
             found.rows[name].append(row)
             shown = report.cells(row.as_dict())
             print(f"{name}: " + " | ".join(filter(None, shown)), flush=True)
