@@ -5,7 +5,16 @@ import os
 from mic_tf.errors import UserError
 
 NAME = "pretrained"
-"""What `train --init_from` calls it, and its folder."""
+"""What commands call it, and its folder."""
+
+
+def resolved(source: str) -> str:
+    """The folder of a model: the bundled one's where its name is given.
+
+    Raises:
+      UserError: this copy of the package came without one.
+    """
+    return folder() if source == NAME else source
 
 
 def folder() -> str:

@@ -17,13 +17,17 @@ import os
 
 from absl import flags, logging
 
-from mic_tf import command
+from mic_tf import bundled, command
 from mic_tf.errors import UserError
 
 
 def define_flags() -> None:
     flags.DEFINE_string("workdir", "", "Work folder of a trained run.")
-    flags.DEFINE_string("model", "", "Exported model, instead of --workdir.")
+    flags.DEFINE_string(
+        "model",
+        "",
+        "Exported model, instead of --workdir (`pretrained`: the bundled one).",
+    )
     flags.DEFINE_string("dataset", "", "Data set; default: the one it was trained on.")
     flags.DEFINE_string(
         "data_dir",
@@ -36,10 +40,16 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("exclude", "", "A file of note ids to leave out, one a line.")
     flags.DEFINE_string(
-        "out", "", "Folder for the files; default: WORKDIR/eval/DATASET-SPLIT."
+        "out",
+        "",
+        "Folder for the files; default: WORKDIR/eval/DATASET-SPLIT, for the bundled "
+        "model pretrained/eval/DATASET-SPLIT.",
     )
     flags.DEFINE_string(
-        "compare", "", "Work folder of another run, measured on the same notes."
+        "compare",
+        "",
+        "Work folder of another run, or another exported model (`pretrained`: the "
+        "bundled one), measured on the same notes.",
     )
     flags.DEFINE_bool(
         "leakage", True, "Look for test notes that were heard in training."
@@ -78,6 +88,7 @@ def main(arguments: list[str]) -> int:
         flag.workdir, flag.model, flag.data_dir, flag.out, flag.compare
     )
     subject, data_dir = _subject(flag)
+    other = _compared_with(flag.compare) if flag.compare else None
     dataset = flag.dataset or _trained_on(subject)
     builder = catalogue.load_builder(dataset, flag.data_dir or data_dir)
     skip_bad = subject.trained_on["settings"].get("skip_bad", False)
@@ -102,7 +113,7 @@ def main(arguments: list[str]) -> int:
     result |= report.details(found, records, subject.labels)
     folders = [folder for folder in (data_dir, flag.data_dir) if folder]
     training = heard.in_training(subject, records, name, partition, folders)
-    result |= _checks(flag, subject, records, partition, training, found, name)
+    result |= _checks(flag, subject, other, records, partition, training, found, name)
     result["remarks"] = sections.remarks(result)
     folder = flag.out or files.join(
         _beside(flag.workdir or flag.model), "eval", evaluator.folder_name(name, split)
@@ -116,7 +127,7 @@ def main(arguments: list[str]) -> int:
     return command.EXIT_OK
 
 
-def _checks(flag, subject, records, partition, training, found, dataset: str) -> dict:
+def _checks(flag, subject, other, records, partition, training, found, dataset) -> dict:
     """What the figures have to be read with: leakage, another run, effects."""
     from mic_tf.evaluation import checks, robustness
 
@@ -126,9 +137,9 @@ def _checks(flag, subject, records, partition, training, found, dataset: str) ->
             records, partition, training, found, flag.leakage_notes
         )
     result |= checks.excluded_from(subject, records, flag.exclude)
-    if flag.compare:
+    if other is not None:
         result |= checks.comparison_with(
-            flag.compare, records, found, dataset, flag.batch_size
+            other, records, found, dataset, flag.batch_size
         )
     if flag.effects:
         result["effects"] = robustness.measure(
@@ -172,6 +183,23 @@ def _subject(flag: flags.FlagValues) -> tuple:
         return subject, settings.get("data_dir", "~/tensorflow_datasets")
     run = workfolder.load_run(flag.workdir.rstrip("/"))
     return evaluator.subject_of_run(run), run.settings.data.data_dir
+
+
+def _compared_with(source: str):
+    """The other model of `--compare`: a run's or an exported one."""
+    from mic_tf import files
+    from mic_tf.evaluation import evaluator
+    from mic_tf.training import workfolder
+
+    folder = bundled.resolved(source.rstrip("/"))
+    if files.exists(files.join(folder, workfolder.CONFIG)):
+        return evaluator.subject_of_run(workfolder.load_run(folder))
+    from mic_tf.serving import evaluation_subject
+
+    try:
+        return evaluation_subject.of_export(source)
+    except UserError as error:
+        raise UserError(f"--compare={source}: {error}") from error
 
 
 def _trained_on(subject) -> str:

@@ -60,15 +60,18 @@ def test_train_evaluate_export_predict(trained, tmp_path):
         f"--model={trained}/export",
         f"--data_dir={data_dir['data_dir']}",
         f"--out={tmp_path}/eval",
+        f"--compare={trained}",
     )
     assert done.returncode == 0, done.stderr
     of_export = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     assert of_export["confusion"] == of_run["confusion"]
     assert of_export["protocol"] == of_run["protocol"] == "official"
+    assert_answers_alike(of_export["comparison"], of_run)
 
     of_effects = measured_with_effects(trained / "export", data_dir["data_dir"])
     assert of_effects["confusion"] == of_run["confusion"]
     assert len(of_effects["effects"]["rows"]) == 16
+    assert_answers_alike(of_effects["comparison"], of_run)
 
     tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(44_100) / 44_100)
     soundfile.write(tmp_path / "tone.flac", tone, 44_100)
@@ -83,10 +86,14 @@ def test_train_evaluate_export_predict(trained, tmp_path):
 
 
 def measured_with_effects(export: pathlib.Path, data_dir: str) -> dict:
-    """Figures of the TFLite file, whose evaluation lies beside it."""
+    """Figures of the TFLite file, whose evaluation lies beside it.
+
+    It is compared with the SavedModel in the same folder.
+    """
     pytest.importorskip("pedalboard", reason="a development dependency")
     model = f"--model={export}/model.tflite"
-    done = call("evaluate", model, f"--data_dir={data_dir}", "--effects")
+    other = f"--compare={export}"
+    done = call("evaluate", model, f"--data_dir={data_dir}", "--effects", other)
     assert done.returncode == 0, done.stderr
     folder = export / "eval" / "nsynth_jsonwav-test"
     assert 'id="effects"' in (folder / "report.html").read_text()
@@ -94,6 +101,15 @@ def measured_with_effects(export: pathlib.Path, data_dir: str) -> dict:
     for row in result["effects"]["rows"]:
         assert row["name"] in done.stdout
     return result
+
+
+def assert_answers_alike(comparison: dict, of_run: dict) -> None:
+    """One and the same model, exported or not, is right and wrong on the same notes."""
+    assert comparison["only_first"] == comparison["only_second"] == 0
+    assert comparison["both"] + comparison["neither"] == comparison["n"]
+    assert comparison["both"] == sum(
+        row[i] for i, row in enumerate(of_run["confusion"])
+    )
 
 
 def test_an_export_is_fine_tuned_on_a_folder_of_ones_own(tiny_workdir, tmp_path):
@@ -165,6 +181,16 @@ def test_unknown_flag_is_one_line_and_status_2(command):
         ("train", ["--workdir=/tmp/x", "more"], "more: unexpected argument"),
         ("evaluate", [], "--workdir, --model: give one of the two"),
         ("evaluate", ["--workdir=/nowhere"], "/nowhere: no config.json"),
+        (
+            "evaluate",
+            ["--model=pretrained", "--data_dir=/nowhere"],
+            "nsynth_jsonwav is not prepared in /nowhere",
+        ),
+        (
+            "evaluate",
+            ["--model=pretrained", "--compare=/nowhere"],
+            "--compare=/nowhere: ",
+        ),
         ("export", ["--workdir=/nowhere"], "/nowhere: no config.json"),
         ("predict", ["--model=/nowhere", "x.wav"], "/nowhere"),
     ],

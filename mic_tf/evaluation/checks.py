@@ -11,7 +11,6 @@ from mic_tf.evaluation.evaluator import Answers, Subject
 from mic_tf.evaluation.heard import Training
 from mic_tf.pipeline.batches import Records
 from mic_tf.pipeline.splits import Partition
-from mic_tf.training import workfolder
 from mic_tf.training.training_data import read_exclusions
 
 
@@ -61,16 +60,16 @@ def excluded_from(subject: Subject, records: Records, exclude: str) -> dict:
 
 
 def comparison_with(
-    workdir: str,
+    other: Subject,
     records: Records,
     found: Answers,
     dataset: str,
     batch_size: int = 32,
 ) -> dict[str, Any]:
-    """`comparison` of `metrics.json`: another run on the same notes.
+    """`comparison` of `metrics.json`: another model on the same notes.
 
     Args:
-      workdir: of the other run.
+      other: the other model.
       records: the data set.
       found: this model's answers.
       dataset: the data set's full name.
@@ -78,13 +77,12 @@ def comparison_with(
 
     Returns:
       What `comparison.compare` says, `other` and `heard`: how many of the notes the
-      other run was trained on.
+      other model was trained on.
     """
-    other = evaluator.subject_of_run(workfolder.load_run(workdir.rstrip("/")))
     try:
         partition, _ = division.partition_for(other.trained_on, records, dataset)
     except UserError as error:
-        raise UserError(f"--compare={workdir}: {error}") from error
+        raise UserError(f"--compare={other.name}: {error}") from error
     selected = np.zeros(len(records.index), bool)
     selected[found.rows] = True
     theirs = evaluator.answers(other, records, selected, batch_size)

@@ -44,7 +44,7 @@ def open_export(source: str) -> Exported | None:
     Raises:
       UserError: it is an export that is damaged, or has no weights.
     """
-    folder = bundled.folder() if source == bundled.NAME else source
+    folder = bundled.resolved(source)
     is_run = files.exists(files.join(folder, workfolder.CONFIG))
     if is_run or not files.exists(files.join(folder, contracts.FILE_NAME)):
         return None

@@ -103,12 +103,12 @@ class Classifier:
 
         Args:
           path: folder of an export, the work folder that it is in, or the SavedModel
-            or TFLite file in it; None: the bundled model.
+            or TFLite file in it; None or `pretrained`: the bundled model.
 
         Raises:
           UserError: there is no whole export, or one that this program refuses.
         """
-        folder = bundled.folder() if path is None else os.fspath(path)
+        folder = bundled.resolved(os.fspath(path or bundled.NAME))
         contract, infer = models.open_model(folder)
         known = None
         if contract.min_familiarity is not None:

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from mic_tf import bundled
 from mic_tf.errors import UserError
 from mic_tf.evaluation.evaluator import Subject
 from mic_tf.serving import contract as contracts
@@ -14,12 +15,12 @@ def of_export(path: str) -> Subject:
     """An exported model, ready to be evaluated.
 
     Args:
-      path: what `models.open_model` takes.
+      path: what `models.open_model` takes, or `pretrained` for the bundled one.
 
     Raises:
       UserError: it cannot be opened, or does not say what it was trained on.
     """
-    contract, infer = models.open_model(path)
+    contract, infer = models.open_model(bundled.resolved(path))
     data = contract.training.get("data")
     if not isinstance(data, dict):
         raise UserError(

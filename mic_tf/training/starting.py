@@ -112,7 +112,7 @@ def find(source: str) -> Origin:
     Raises:
       UserError: there are none.
     """
-    folder = bundled.folder() if source == bundled.NAME else source.rstrip("/")
+    folder = bundled.resolved(source).rstrip("/")
     inside = files.join(folder, WEIGHTS)
     if files.exists(files.join(inside, workfolder.CONFIG)):
         folder = inside
