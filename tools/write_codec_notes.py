@@ -11,8 +11,6 @@ rate drawn for it, as FAMILY/INSTRUMENT/name.ogg or .mp3.
 import pathlib
 import random
 import sys
-import urllib.parse
-from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -21,11 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from mic_tf import command
 from mic_tf.errors import UserError
 from mic_tf.taxonomy import SAMPLE_RATE
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from mic_tf.pipeline.index import NoteIndex
+from tools import training_notes
 
 CODECS = (
     ("OGG", "VORBIS", 16_000),
@@ -45,58 +39,27 @@ def main(arguments: list[str]) -> None:
     values = flags.FLAGS
     if arguments or not (values.out and values.dataset):
         raise UserError("--dataset, --out: give both, and flags only")
-    import tqdm
-
-    from mic_tf.audio import waveforms
-    from mic_tf.datasets import catalogue
-    from mic_tf.pipeline import batches
-
-    builder = catalogue.load_builder(values.dataset, values.data_dir)
-    records = batches.open_records(builder)
-    index = records.index
-    selected = _training_notes(index, values.dataset, values.max_notes)
-    notes = batches.evaluation_batches(records, selected, batch_size=1)
-    count = int(selected.sum())
-    for waveform, _, _, row in tqdm.tqdm(notes, total=count, unit="note"):
-        number = int(row[0])
-        family = index.families[index.family[number]]
-        instrument = index.instruments[index.instrument[number]]
-        _write(
-            waveforms.as_float(waveform[0].numpy()),
-            str(index.ids[number]),
-            pathlib.Path(values.out, family, _file_name(instrument)),
-            values.copies,
-        )
+    count = 0
+    for note in training_notes.read(values.dataset, values.data_dir, values.max_notes):
+        _write(note, note.folder(values.out), values.copies)
+        count += 1
     print(f"{count * values.copies} files of {count} notes: {values.out}")
 
 
-def _training_notes(index: "NoteIndex", dataset: str, most: int) -> "np.ndarray":
-    """Notes of the split `train`, evenly from all of them: bool [notes]."""
-    from mic_tf.pipeline import splits
-
-    if "train" not in index.split_names:
-        raise UserError(f"--dataset={dataset}: no split named train")
-    selected = splits.evenly(index.note_split == index.split_names.index("train"), most)
-    if not selected.any():
-        raise UserError(f"--dataset={dataset}: no note in its split train")
-    return selected
-
-
-def _write(sound: "np.ndarray", name: str, folder: pathlib.Path, copies: int) -> None:
-    """A note, float32 [samples] at 16 kHz, through as many codecs."""
+def _write(note: training_notes.Note, folder: pathlib.Path, copies: int) -> None:
+    """A note through as many codecs."""
     import soundfile
     import soxr
 
     folder.mkdir(parents=True, exist_ok=True)
     for copy in range(copies):
-        container, encoding, rate = random.Random(f"{name} {copy}").choice(CODECS)
-        path = folder / f"{_file_name(name)}-{copy}.{container.lower()}"
-        resampled = soxr.resample(sound, SAMPLE_RATE, rate)
-        soundfile.write(path, resampled, rate, format=container, subtype=encoding)
-
-
-def _file_name(name: str) -> str:
-    return urllib.parse.quote(name, safe=" +,=")
+        drawn = random.Random(f"{note.name} {copy}").choice(CODECS)
+        container, encoding, rate = drawn
+        name = f"{training_notes.file_name(note.name)}-{copy}.{container.lower()}"
+        resampled = soxr.resample(note.waveform, SAMPLE_RATE, rate)
+        soundfile.write(
+            folder / name, resampled, rate, format=container, subtype=encoding
+        )
 
 
 def define_flags() -> None:

@@ -9,7 +9,7 @@ import soundfile
 from mic_tf.audio import reading
 from mic_tf.datasets import catalogue
 from tests import processes
-from tools import write_codec_notes
+from tools import training_notes, write_codec_notes
 
 
 @pytest.fixture
@@ -59,6 +59,6 @@ def test_without_a_folder_nothing_is_written():
 
 
 def test_names_that_are_no_file_names_stay_apart():
-    names = {write_codec_notes._file_name(name) for name in ("a/b#0", "a_b_0", "a/b_0")}
+    names = {training_notes.file_name(name) for name in ("a/b#0", "a_b_0", "a/b_0")}
     assert len(names) == 3
     assert not any("/" in name or "#" in name for name in names)

@@ -1,0 +1,85 @@
+"""The training notes of a prepared data set, one after another, and files of others."""
+
+import pathlib
+import urllib.parse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from mic_tf.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mic_tf.pipeline.index import NoteIndex
+
+
+class Note(NamedTuple):
+    """One training note.
+
+    Attributes:
+      waveform: float32 [samples] in [-1, 1] at 16 kHz.
+      name: its id in the data set.
+      family: the instrument family.
+      instrument: the instrument's name.
+      pitch: MIDI pitch.
+    """
+
+    waveform: "np.ndarray"
+    name: str
+    family: str
+    instrument: str
+    pitch: int
+
+    def folder(self, out: str) -> pathlib.Path:
+        """Where `sample_folder` looks for it: OUT/FAMILY/INSTRUMENT."""
+        return pathlib.Path(out, self.family, file_name(self.instrument))
+
+
+def read(dataset: str, data_dir: str, most: int) -> Iterator[Note]:
+    """Notes of the split `train`, with a progress bar.
+
+    Args:
+      dataset: its name, as the commands take it.
+      data_dir: folder of prepared data sets.
+      most: notes at most, evenly from all of them; 0: all.
+
+    Raises:
+      UserError: it is not there, or has no such notes.
+    """
+    import tqdm
+
+    from mic_tf.audio import waveforms
+    from mic_tf.datasets import catalogue
+    from mic_tf.pipeline import batches
+
+    builder = catalogue.load_builder(dataset, data_dir)
+    records = batches.open_records(builder)
+    index = records.index
+    selected = _selected(index, dataset, most)
+    notes = batches.evaluation_batches(records, selected, batch_size=1)
+    for waveform, _, _, row in tqdm.tqdm(notes, total=int(selected.sum()), unit="note"):
+        number = int(row[0])
+        yield Note(
+            waveforms.as_float(waveform[0].numpy()),
+            str(index.ids[number]),
+            index.families[index.family[number]],
+            index.instruments[index.instrument[number]],
+            int(index.pitch[number]),
+        )
+
+
+def file_name(name: str) -> str:
+    """A name as one of a file, other names as others."""
+    return urllib.parse.quote(name, safe=" +,=")
+
+
+def _selected(index: "NoteIndex", dataset: str, most: int) -> "np.ndarray":
+    """Notes of the split `train`, evenly from all of them: bool [notes]."""
+    from mic_tf.pipeline import splits
+
+    if "train" not in index.split_names:
+        raise UserError(f"--dataset={dataset}: no split named train")
+    selected = splits.evenly(index.note_split == index.split_names.index("train"), most)
+    if not selected.any():
+        raise UserError(f"--dataset={dataset}: no note in its split train")
+    return selected
