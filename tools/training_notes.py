@@ -1,9 +1,11 @@
-"""The training notes of a prepared data set, one after another, and files of others."""
+"""Programs that make files of a data set's training notes, for `sample_folder`."""
 
 import pathlib
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
+
+from absl import flags
 
 from mic_tf.errors import UserError
 
@@ -30,12 +32,44 @@ class Note(NamedTuple):
     instrument: str
     pitch: int
 
-    def folder(self, out: str) -> pathlib.Path:
-        """Where `sample_folder` looks for it: OUT/FAMILY/INSTRUMENT."""
-        return pathlib.Path(out, self.family, file_name(self.instrument))
+
+def define_flags() -> None:
+    flags.DEFINE_string("dataset", "", "Prepared data set whose notes are taken.")
+    flags.DEFINE_string("data_dir", "~/tensorflow_datasets", "Folder of data sets.")
+    flags.DEFINE_string("out", "", "Folder for the files.")
+    flags.DEFINE_integer(
+        "max_notes", 0, "Notes at most, evenly from all; 0: all.", lower_bound=0
+    )
+    flags.DEFINE_integer("copies", 1, "Files of each note.", lower_bound=1)
 
 
-def read(dataset: str, data_dir: str, most: int) -> Iterator[Note]:
+def write(
+    arguments: list[str], write_copy: Callable[[Note, int, pathlib.Path], bool]
+) -> None:
+    """What such a program does: all copies of all notes; prints how many files.
+
+    Args:
+      arguments: what was given beside flags; nothing is expected.
+      write_copy: takes a note, the number of the copy, and the path without an ending
+        for its file, in a folder that is there; gives whether it wrote one.
+
+    Raises:
+      UserError: a flag is missing, or the data set.
+    """
+    given = flags.FLAGS
+    if arguments or not (given.out and given.dataset):
+        raise UserError("--dataset, --out: give both, and flags only")
+    written = notes = 0
+    for note in _read(given.dataset, given.data_dir, given.max_notes):
+        folder = pathlib.Path(given.out, note.family, file_name(note.instrument))
+        folder.mkdir(parents=True, exist_ok=True)
+        for copy in range(given.copies):
+            written += write_copy(note, copy, folder / f"{file_name(note.name)}-{copy}")
+        notes += 1
+    print(f"{written} files of {notes} notes: {given.out}")
+
+
+def _read(dataset: str, data_dir: str, most: int) -> Iterator[Note]:
     """Notes of the split `train`, with a progress bar.
 
     Args:

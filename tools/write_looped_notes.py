@@ -17,12 +17,9 @@ import sys
 import zlib
 from typing import TYPE_CHECKING
 
-from absl import flags
-
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from mic_tf import command
-from mic_tf.errors import UserError
 from mic_tf.taxonomy import SAMPLE_RATE
 from tools import training_notes
 
@@ -56,31 +53,19 @@ _LARGEST_GAIN = 4.0
 
 def main(arguments: list[str]) -> None:
     """Writes the files and prints how many."""
-    values = flags.FLAGS
-    if arguments or not (values.out and values.dataset):
-        raise UserError("--dataset, --out: give both, and flags only")
-    written = notes = 0
-    for note in training_notes.read(values.dataset, values.data_dir, values.max_notes):
-        written += _write(note, note.folder(values.out), values.copies)
-        notes += 1
-    print(f"{written} files of {notes} notes: {values.out}")
+    training_notes.write(arguments, _write)
 
 
-def _write(note: training_notes.Note, folder: pathlib.Path, copies: int) -> int:
-    """A note looped in as many ways; how many of them there are."""
+def _write(note: training_notes.Note, copy: int, path: pathlib.Path) -> bool:
+    """A note looped in one way."""
     import numpy as np
     import soundfile
 
-    written = 0
-    for copy in range(copies):
-        random = np.random.default_rng([copy, zlib.crc32(note.name.encode())])
-        sound = looped(note.waveform, note.pitch, random)
-        if sound is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            name = f"{training_notes.file_name(note.name)}-{copy}.wav"
-            soundfile.write(folder / name, sound, SAMPLE_RATE)
-            written += 1
-    return written
+    random = np.random.default_rng([copy, zlib.crc32(note.name.encode())])
+    sound = looped(note.waveform, note.pitch, random)
+    if sound is not None:
+        soundfile.write(f"{path}.wav", sound, SAMPLE_RATE)
+    return sound is not None
 
 
 def looped(
@@ -168,16 +153,6 @@ def _level(sound: "np.ndarray") -> "np.ndarray":
     return np.sqrt(np.maximum(power, 0.0)).astype(np.float32)
 
 
-def define_flags() -> None:
-    flags.DEFINE_string("dataset", "", "Prepared data set whose notes are taken.")
-    flags.DEFINE_string("data_dir", "~/tensorflow_datasets", "Folder of data sets.")
-    flags.DEFINE_string("out", "", "Folder for the files.")
-    flags.DEFINE_integer(
-        "max_notes", 0, "Notes at most, evenly from all; 0: all.", lower_bound=0
-    )
-    flags.DEFINE_integer("copies", 1, "Files of each note.", lower_bound=1)
-
-
 if __name__ == "__main__":
-    define_flags()
+    training_notes.define_flags()
     command.run(main)

@@ -21,7 +21,7 @@ def write(small_dataset, tmp_path, monkeypatch):
         given = {"dataset": "small", "data_dir": "", "out": str(out)}
         found = types.SimpleNamespace(**given | {"max_notes": 0, "copies": 1} | values)
         flags = types.SimpleNamespace(FLAGS=found)
-        monkeypatch.setattr(write_codec_notes, "flags", flags)
+        monkeypatch.setattr(training_notes, "flags", flags)
         monkeypatch.setattr(catalogue, "load_builder", lambda *_: small_dataset)
         write_codec_notes.main([])
         return out

@@ -8,7 +8,7 @@ import soundfile
 
 from mic_tf.datasets import catalogue
 from tests import processes
-from tools import write_looped_notes
+from tools import training_notes, write_looped_notes
 
 SECOND = 16_000
 
@@ -65,7 +65,7 @@ def test_each_note_is_written_in_its_copies(small_dataset, tmp_path, monkeypatch
         dataset="small", data_dir="", out=str(tmp_path), max_notes=8, copies=2
     )
     flags = types.SimpleNamespace(FLAGS=given)
-    monkeypatch.setattr(write_looped_notes, "flags", flags)
+    monkeypatch.setattr(training_notes, "flags", flags)
     monkeypatch.setattr(catalogue, "load_builder", lambda *_: small_dataset)
     write_looped_notes.main([])
     found = sorted(tmp_path.rglob("*.wav"))
