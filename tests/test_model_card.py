@@ -61,7 +61,10 @@ def run(tiny_export, tmp_path) -> pathlib.Path:
         "train_seconds": 2460.0,
         "data": {
             "dataset": "nsynth_jsonwav/1.0.0",
-            "extra_datasets": ["soundfont_notes/open/2.0.0"],
+            "extra_datasets": [
+                "soundfont_notes/open/2.0.0",
+                "sample_folder/loops/1.0.0",
+            ],
             "settings": {"extra_share": 0.5},
             "train_notes_per_family": {"bass": 1234, "vocal": 766},
         },
@@ -109,6 +112,7 @@ def test_the_card_says_what_was_measured_and_of_which_data(run):
     assert re.search(r"soundfont_notes/open.*FluidR3_GM.*\| MIT", card)
     assert re.search(r"soundfont_notes/open.*MuseScore_General.*\| MIT", card)
     assert re.search(r"soundfont_notes/open.*Sonivox.*\| Apache-2\.0", card)
+    assert re.search(r"sample_folder/loops.*looped.*\| as theirs", card)
     assert "No note of vocal was in what is measured" in card
     assert "bash tools/make_pretrained.sh --source=" in card
     assert "The model's temperature was fitted on these very notes" in card

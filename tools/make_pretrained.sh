@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the model in the box, mic_tf/pretrained, from NSynth and four SoundFonts:
+# Makes the model in the box, mic_tf/pretrained, from NSynth, four SoundFonts and what
+# small samplers make of the notes of both:
 #   bash tools/make_pretrained.sh --source=FOLDER_WITH_NSYNTH_ARCHIVES
 #
 # --folder=DIR         data and runs (pretrained-work); run again, what is done is
@@ -46,6 +47,7 @@ done
 data=$folder/data
 nsynth=$data/nsynth_jsonwav/1.0.0/dataset_info.json
 rendered=$data/soundfont_notes/open/2.0.0/dataset_info.json
+looped=$data/sample_folder/loops/1.0.0/dataset_info.json
 bank=$data/soundfont_notes/timgm/2.0.0/dataset_info.json
 configs=mic_tf/configs
 many=$folder/many
@@ -83,6 +85,22 @@ prepare_soundfonts() {
   [ -z "$fetched" ] || fetch_soundfonts
   "$python" -m mic_tf.prepare --dataset=soundfont_notes/open --uniform \
     --max_notes=16000 --soundfont="$soundfonts" --data_dir="$data"
+}
+
+# Notes of both, looped after their attack; records are made of the files, which go.
+prepare_loops() {
+  rm -rf "$folder/loops"
+  loop nsynth_jsonwav --copies=3
+  loop soundfont_notes/open --max_notes=8000
+  "$python" -m mic_tf.prepare --dataset=sample_folder/loops --source="$folder/loops" \
+    --data_dir="$data"
+  rm -rf "$folder/loops"
+}
+
+# loop DATASET FLAGS...
+loop() {
+  "$python" tools/write_looped_notes.py --dataset="$1" --data_dir="$data" \
+    --out="$folder/loops" "${@:2}"
 }
 
 # TimGM6mb, a bank that is not trained on, as a test.
@@ -127,13 +145,14 @@ use_environment dev
 cd "$project"
 step nsynth "$nsynth" -- prepare_nsynth
 step soundfonts "$rendered" -- prepare_soundfonts
+step loops "$looped" "$nsynth" "$rendered" tools/write_looped_notes.py -- prepare_loops
 step bank "$bank" -- prepare_bank
-step many "$many/calibration.json" "$configs/best.cfg" "$nsynth" "$rendered" -- \
-  train best "$many"
+step many "$many/calibration.json" "$configs/best.cfg" "$nsynth" "$rendered" \
+  "$looped" -- train best "$many"
 step late "$late/calibration.json" "$configs/best_late.cfg" "$many/calibration.json" \
   -- train best_late "$late" --init_from="$many"
 step nsynth-net "$mostly_nsynth/calibration.json" "$configs/best_nsynth.cfg" "$nsynth" \
-  "$rendered" -- train best_nsynth "$mostly_nsynth"
+  "$rendered" "$looped" -- train best_nsynth "$mostly_nsynth"
 step combine "$best/calibration.json" "$late/calibration.json" \
   "$mostly_nsynth/calibration.json" -- combine
 step evaluate "$metrics" "$best/calibration.json" -- evaluate

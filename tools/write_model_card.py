@@ -45,6 +45,13 @@ _SOUNDFONTS = {
     ),
     "sonivox": ("Sonivox EAS (Sonic Network)", "Apache-2.0"),
 }
+_MADE_OF_THESE = {
+    "sample_folder/loops": (
+        "the notes above as small samplers play them, a short piece looped after the "
+        "attack (tools/write_looped_notes.py)"
+    )
+}
+"""Data sets whose notes are others' notes, changed."""
 _HEADLINE = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
@@ -139,6 +146,9 @@ def _sources(full_name: str, data_dir: str) -> list[tuple[str, str, str]]:
     dataset = full_name.split("/")[0]
     if dataset in _DATASETS:
         return [(full_name, *_DATASETS[dataset])]
+    made = _MADE_OF_THESE.get(full_name.rsplit("/", maxsplit=1)[0])
+    if made:
+        return [(full_name, made, "as theirs")]
     path = files.join(data_dir, full_name, "metadata.json")
     names = files.read_json(path)["settings"].get("soundfonts", {})
     found = []
