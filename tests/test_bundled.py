@@ -39,7 +39,7 @@ def test_its_card_names_what_it_was_trained_on_and_the_figures_of_its_contract()
 def test_its_weights_are_there_for_fine_tuning():
     origin = starting.find(bundled.NAME)
     assert origin.labels == taxonomy.FAMILIES
-    assert origin.settings.network.member_shares == (0.6, 0.4)
+    assert origin.settings.network.member_shares == (0.7, 0.3)
 
 
 def test_it_knows_most_sounds_of_instruments_it_never_heard(classifier):

@@ -54,7 +54,7 @@ many=$folder/many
 late=$folder/many_late
 mostly_nsynth=$folder/nsynth
 best=$folder/best
-shares=0.6,0.4
+shares=0.7,0.3
 metrics=$best/eval/nsynth_jsonwav-valid/metrics.json
 bank_metrics=$best/eval/soundfont_notes_timgm-train/metrics.json
 
