@@ -81,7 +81,7 @@ def main(arguments: list[str]) -> int:
     if not arguments:
         raise UserError("no files; give audio files, folders or patterns")
     flag = flags.FLAGS
-    model = bundled.resolved(flag.model or bundled.NAME)
+    model = bundled.resolved(flag.model) if flag.model else bundled.folder()
     if "://" not in model and not os.path.exists(model):
         raise UserError(f"{model}: no such file or folder; an exported model expected")
     _check_combination(flag)

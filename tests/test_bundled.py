@@ -7,6 +7,7 @@ import pytest
 
 from mic_tf import Classifier, bundled, taxonomy
 from mic_tf.datasets.soundfont_notes import planning, rendering
+from mic_tf.errors import UserError
 from mic_tf.serving import contract as contracts
 from mic_tf.training import starting
 
@@ -40,6 +41,20 @@ def test_its_weights_are_there_for_fine_tuning():
     origin = starting.find(bundled.NAME)
     assert origin.labels == taxonomy.FAMILIES
     assert origin.settings.network.member_shares == (0.7, 0.3)
+
+
+def test_a_model_of_ones_own_under_its_name_is_not_passed_over(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert pathlib.Path(bundled.resolved("pretrained")) == FOLDER
+    (tmp_path / "pretrained").mkdir()
+    assert pathlib.Path(bundled.resolved("pretrained")) == FOLDER
+    (tmp_path / "pretrained" / "contract.json").write_text("{}")
+    with pytest.raises(UserError, match="./pretrained is the one here"):
+        bundled.resolved("pretrained")
+    assert bundled.resolved("./pretrained") == "./pretrained"
+    assert Classifier.load().labels == taxonomy.FAMILIES
+    monkeypatch.chdir(FOLDER.parent)
+    assert pathlib.Path(bundled.resolved("pretrained")) == FOLDER
 
 
 def test_it_knows_most_sounds_of_instruments_it_never_heard(classifier):

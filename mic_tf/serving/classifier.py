@@ -108,7 +108,8 @@ class Classifier:
         Raises:
           UserError: there is no whole export, or one that this program refuses.
         """
-        folder = bundled.resolved(os.fspath(path or bundled.NAME))
+        folder = bundled.folder() if path is None else os.fspath(path)
+        folder = bundled.resolved(folder)
         contract, infer = models.open_model(folder)
         known = None
         if contract.min_familiarity is not None:
