@@ -88,7 +88,7 @@ def looped(
     fine = soxr.resample(sound, SAMPLE_RATE, _RATE)
     level = _level(fine)
     loud = np.flatnonzero(level > level.max() * 10.0 ** (-_ONSET_DB / 20.0))
-    if not level.max() > 0.0:
+    if not len(loud):
         return None
     start = loud[0] + int(random.uniform(_EARLIEST, _LATEST) * _RATE)
     period = _RATE / (440.0 * 2.0 ** ((pitch - 69) / 12.0))

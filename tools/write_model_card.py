@@ -142,11 +142,12 @@ def _data(contract, data_dir: str) -> str:
 def _sources(full_name: str, data_dir: str) -> list[tuple[str, str, str]]:
     """Data set, source and licence of everything that a set was made from."""
     from mic_tf import files
+    from mic_tf.evaluation import division
 
     dataset = full_name.split("/")[0]
     if dataset in _DATASETS:
         return [(full_name, *_DATASETS[dataset])]
-    made = _MADE_OF_THESE.get(full_name.rsplit("/", maxsplit=1)[0])
+    made = _MADE_OF_THESE.get(division.without_version(full_name))
     if made:
         return [(full_name, made, "as theirs")]
     path = files.join(data_dir, full_name, "metadata.json")

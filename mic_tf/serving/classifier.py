@@ -108,8 +108,8 @@ class Classifier:
         Raises:
           UserError: there is no whole export, or one that this program refuses.
         """
-        folder = bundled.folder() if path is None else os.fspath(path)
-        folder = bundled.resolved(folder)
+        own = path is not None
+        folder = bundled.resolved(os.fspath(path)) if own else bundled.folder()
         contract, infer = models.open_model(folder)
         known = None
         if contract.min_familiarity is not None:
