@@ -175,7 +175,7 @@ def test_a_contender_is_run_as_often_as_it_is_asked_for():
 
 def test_a_contender_that_fails_in_its_process_says_why():
     with pytest.raises(RuntimeError, match="ValueError: no such values"):
-        Apart(twice, ([1], True))
+        Apart(twice, ([1], True)).result  # noqa: B018
 
 
 def test_a_contender_may_say_itself_how_long_it_took():
@@ -257,21 +257,45 @@ def test_parses_are_counted_where_notes_are_thrown_away_after_parsing(made_up):
     assert parsed[0] > 2 * delivered
 
 
-def test_a_variant_of_the_step_for_gpus_gives_its_rate_and_its_share(made_up, quick):
-    waveforms, families = made_up.batch(4)
-    variant = ("mixed_bfloat16", "mixed_bfloat16", False)
-    run = step.training_settings(quick, 4)
-    rate, share = step.variant_rows(quick, run, variant, waveforms, families)
-    assert rate.value > 0
-    assert share.value > 0
-    assert "bfloat16 matrix product" in share.note
+class Here:
+    """`Apart` without a process of its own."""
+
+    def __init__(self, build, arguments):
+        self.result, self._run = build(*arguments)
+
+    def run(self) -> float:
+        began = time.perf_counter()
+        self._run()
+        return time.perf_counter() - began
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        pass
 
 
-def test_a_gpu_that_is_not_there_is_said_in_its_rows(made_up, quick):
-    asked = BenchmarkSettings(**{**vars(quick), "device": "gpu"})
-    waveforms, families = made_up.batch(4)
-    rows = list(step.gpu_rows(asked, None, waveforms, families))
-    assert len(rows) == len(step.GPU_VARIANTS)
+def test_the_step_as_gpus_compute_it_gives_rates_and_shares(
+    made_up, quick, monkeypatch
+):
+    monkeypatch.setattr(step, "Apart", Here)
+    way = step.Way(4, "mixed_bfloat16")
+    rows = list(step.gpu_rows(quick, *made_up.batch(way.batch), way))
+    figures = {row.name: row for row in rows}
+    for name in (
+        "DeepCNN step, mixed_bfloat16, 4 notes",
+        "DeepCNN step --jit, mixed_bfloat16, 4 notes",
+    ):
+        assert figures[name].value > 0
+        share = figures[f"{name}: share of the matrix peak"]
+        assert share.value > 0
+        assert "bfloat16 matrix product" in share.note
+    assert sum("PyTorch" in name for name in figures) == 2
+
+
+def test_a_gpu_that_is_not_there_is_said_in_the_rows_of_the_step():
+    rows = list(step.no_gpu_rows())
+    assert len(rows) == len(step.GPU_WAYS)
     assert all(row.value is None and "no GPU here" in row.note for row in rows)
 
 

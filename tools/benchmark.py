@@ -16,6 +16,7 @@ import importlib
 import os
 import pathlib
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -73,6 +74,8 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="mic_tf_benchmark_") as folder:
         settings = _settings(pathlib.Path(folder), bool(said["gpus"]))
         found = _Found({name: [] for name in wanted}, {}, {})
+        # As after Ctrl-C, what was measured is written first.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             _measure_all(settings, wanted, found)
         finally:

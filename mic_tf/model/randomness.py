@@ -5,13 +5,32 @@ is stored, so a run that stopped and went on draws what it would have drawn.
 """
 
 import contextlib
+import random
 import threading
 import zlib
 from collections.abc import Iterator
 
 import tensorflow as tf
+import tf_keras as keras
+from tf_keras.src import backend
 
 _active = threading.local()
+
+
+class _SeedsOfLayers(random.Random):
+    """tf_keras 2.17 asks for `randint(1, 1e9)`: Python 3.12 takes no float there."""
+
+    def randint(self, a: float, b: float) -> int:
+        return super().randint(int(a), int(b))
+
+
+def set_random_seed(seed: int) -> None:
+    """Seeds what draws outside a step, initial weights say, for the whole process.
+
+    As `keras.utils.set_random_seed`, and the same numbers, on every Python.
+    """
+    keras.utils.set_random_seed(seed)
+    backend._SEED_GENERATOR.generator = _SeedsOfLayers(seed)
 
 
 @contextlib.contextmanager

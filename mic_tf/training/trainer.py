@@ -14,7 +14,7 @@ from absl import logging
 
 from mic_tf import files
 from mic_tf.errors import UserError
-from mic_tf.model import frontend, networks
+from mic_tf.model import frontend, networks, randomness
 from mic_tf.pipeline import batches, draws
 from mic_tf.pipeline.batches import Place, Records
 from mic_tf.settings import RunSettings
@@ -327,7 +327,7 @@ def _check(settings: RunSettings, placement: Placement) -> None:
 
 def _set_up_chance(settings: RunSettings) -> None:
     # tf.data cannot shuffle with a tensor as seed when the global seed is 0.
-    keras.utils.set_random_seed(settings.train.seed + 1)
+    randomness.set_random_seed(settings.train.seed + 1)
     if settings.train.deterministic:
         tf.config.experimental.enable_op_determinism()
 

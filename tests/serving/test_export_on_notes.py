@@ -15,7 +15,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mic_tf import taxonomy
-from mic_tf.model import networks
+from mic_tf.model import networks, randomness
 from mic_tf.serving import exporter, models, tflite
 from mic_tf.settings import FrontEndSettings, NetworkSettings, RunSettings
 from mic_tf.training import snapshots, workfolder
@@ -52,7 +52,7 @@ def export(nsynth_mini, tmp_path_factory) -> pathlib.Path:
     waveforms, families = notes_of(
         nsynth_mini / "nsynth-train.jsonwav.tar.gz", TRAINING_NOTES
     )
-    keras.utils.set_random_seed(0)
+    randomness.set_random_seed(0)
     model = networks.build_model(SETTINGS, len(taxonomy.FAMILIES))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.01), loss)

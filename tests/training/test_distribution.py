@@ -17,7 +17,7 @@ LOSS_CURVE = """
     import numpy as np
     import tensorflow as tf
     import tf_keras as keras
-    from mic_tf.model import compiling, networks
+    from mic_tf.model import compiling, networks, randomness
     from mic_tf.settings import NetworkSettings, RunSettings, TrainSettings
     from mic_tf.training import strategy
     from mic_tf.training.trainee import Trainee, compile_trainee
@@ -27,7 +27,7 @@ LOSS_CURVE = """
     cpu = tf.config.list_physical_devices("CPU")[0]
     device = tf.config.LogicalDeviceConfiguration()
     tf.config.set_logical_device_configuration(cpu, [device] * replicas)
-    keras.utils.set_random_seed(1)
+    randomness.set_random_seed(1)
     keras.mixed_precision.set_global_policy(policy)
     if not synchronised:
         original = networks._norm_arguments

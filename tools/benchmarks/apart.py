@@ -5,6 +5,7 @@ spinning for a while when their work is done and take the cores from whoever com
 so a run waits until they rest.
 """
 
+import functools
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
@@ -17,22 +18,15 @@ _UNTIL_OTHERS_REST = 0.3
 
 
 class Apart:
-    """A contender that is built there, and run as often as it is asked for here.
-
-    Attributes:
-      result: what is to be known of it.
-    """
+    """A contender that is built there, and run as often as it is asked for here."""
 
     def __init__(self, build: Build, arguments: Sequence, times: int = 1):
-        """Starts the process and waits until it is built.
+        """Starts the process; several may be built at the same time.
 
         Args:
           build: of a module, so that the process can import it.
           arguments: of it.
           times: how often it is run, one right after the other, for `run`.
-
-        Raises:
-          RuntimeError: it failed there.
         """
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
@@ -42,7 +36,15 @@ class Apart:
         process.start()
         theirs.close()
         self._process = process
-        self.result = self._answer()
+
+    @functools.cached_property
+    def result(self) -> Any:
+        """What is to be known of it, as soon as it is built.
+
+        Raises:
+          RuntimeError: it failed there.
+        """
+        return self._answer()
 
     def __enter__(self) -> "Apart":
         return self
@@ -52,6 +54,7 @@ class Apart:
 
     def run(self) -> float:
         """Runs it so many times more, in peace; the seconds that took there."""
+        self.result  # noqa: B018 - it is built
         time.sleep(_UNTIL_OTHERS_REST)
         self._connection.send("run")
         return self._answer()

@@ -1,4 +1,4 @@
-"""The log-mel front-end on batches of 32 notes, against librosa and PyTorch."""
+"""The log-mel front-end on batches of notes, against librosa and PyTorch."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -22,26 +22,30 @@ _OURS = "LogMel"
 _LIBROSA = "librosa, note by note"
 _TORCH = "torch.stft and mel product"
 _BATCHES_A_ROUND = 16
+_NO_GPU_IN_LIBROSA = "librosa computes on the CPU; the CPU rows have it"
 AGAINST_LIBROSA = Aim(6.0, hoped=8.0)
 AGAINST_TORCH = Aim(1.25, hoped=1.5)
 
-FrontEnd = Callable[[], np.ndarray]
-"""Gives the decibels of the batch, float32 [batch, frames, n_mels]."""
+FrontEnd = Callable[[], object]
+"""Computes the decibels of the batch, float32 [batch, frames, n_mels]."""
 Built = tuple[np.ndarray, FrontEnd]
-"""The decibels, and what gives them again."""
-Build = Callable[[np.ndarray, FrontEndSettings], Built]
-"""From float32 [batch, samples] and the settings."""
+"""The decibels, and what computes them again."""
+Build = Callable[[np.ndarray, FrontEndSettings, bool], Built]
+"""From float32 [batch, samples], the settings, and whether a GPU computes: there the
+waveforms lie on it before, and the decibels stay."""
 
 
 def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
     """Notes a second of each, and how far apart their results are."""
-    waveforms, _ = notes.batch(BATCH)
+    batch = settings.gpu_batch if settings.on_gpu else BATCH
+    waveforms, _ = notes.batch(batch)
     floats = waveforms.astype(np.float32) / 32768
     repeats = 1 if settings.quick else _BATCHES_A_ROUND
     with contextlib.ExitStack() as stack:
         processes = {}
-        for name, build in _frontends().items():
-            process = Apart(build, (floats, FrontEndSettings()), repeats)
+        for name, build in _frontends(settings).items():
+            arguments = (floats, FrontEndSettings(), settings.on_gpu)
+            process = Apart(build, arguments, repeats)
             processes[name] = stack.enter_context(process)
         expected = processes[_OURS].result
         apart = {
@@ -53,10 +57,11 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
             seconds=settings.seconds,
             least_rounds=settings.least_rounds,
         )
-    work = BATCH * repeats
-    yield rate_row(SECTION, _OURS, timings[_OURS], work, note=f"batches of {BATCH}")
+    work = batch * repeats
+    yield rate_row(SECTION, _OURS, timings[_OURS], work, note=f"batches of {batch}")
+    no_librosa = _NO_GPU_IN_LIBROSA if settings.on_gpu else alternatives.NO_LIBROSA
     for name, aim, why in (
-        (_LIBROSA, AGAINST_LIBROSA, alternatives.NO_LIBROSA),
+        (_LIBROSA, AGAINST_LIBROSA, no_librosa),
         (_TORCH, AGAINST_TORCH, alternatives.NO_TORCH),
     ):
         if name not in timings:
@@ -66,33 +71,57 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
         yield ratio_row(SECTION, timings, _OURS, name, work=work, aim=aim, note=note)
 
 
-def _frontends() -> dict[str, Build]:
+def _frontends(settings: BenchmarkSettings) -> dict[str, Build]:
     """Those that can be had here."""
     found = {_OURS: build_ours}
-    if alternatives.librosa():
+    if alternatives.librosa() and not settings.on_gpu:
         found[_LIBROSA] = build_librosa
     if alternatives.torch():
         found[_TORCH] = build_torch
     return found
 
 
-def build_ours(waveforms: np.ndarray, settings: FrontEndSettings) -> Built:
+def build_ours(
+    waveforms: np.ndarray, settings: FrontEndSettings, on_gpu: bool
+) -> Built:
     command.keep_heap_small()  # As every command of ours does; this process is ours.
     function = tf.function(LogMel.from_settings(settings).decibels)
     tensor = tf.constant(waveforms)
-    return _built(lambda: function(tensor).numpy())
+    if not on_gpu:
+        return _built(lambda: function(tensor).numpy())
+
+    def run() -> None:
+        function(tensor)
+        tf.test.experimental.sync_devices()
+
+    return function(tensor).numpy(), run
 
 
-def build_librosa(waveforms: np.ndarray, settings: FrontEndSettings) -> Built:
+def build_librosa(
+    waveforms: np.ndarray, settings: FrontEndSettings, on_gpu: bool
+) -> Built:
+    del on_gpu
     return _built(lambda: librosa_decibels(waveforms, settings))
 
 
-def build_torch(waveforms: np.ndarray, settings: FrontEndSettings) -> Built:
-    alternatives.torch()  # Sets its threads.
+def build_torch(
+    waveforms: np.ndarray, settings: FrontEndSettings, on_gpu: bool
+) -> Built:
+    torch = alternatives.torch()  # Sets its threads.
     from tools.benchmarks.torch_network import TorchFrontEnd
 
-    frontend = TorchFrontEnd(settings)
-    return _built(lambda: frontend.on_numpy(waveforms))
+    if not on_gpu:
+        frontend = TorchFrontEnd(settings)
+        return _built(lambda: frontend.on_numpy(waveforms))
+    frontend = TorchFrontEnd(settings, "cuda")
+    tensor = torch.from_numpy(waveforms).to("cuda")
+
+    def run() -> None:
+        with torch.no_grad():
+            frontend.decibels(tensor)
+        torch.cuda.synchronize()
+
+    return frontend.decibels(tensor).cpu().numpy().transpose(0, 2, 1), run
 
 
 def _built(run: FrontEnd) -> Built:

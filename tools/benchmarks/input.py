@@ -69,14 +69,14 @@ def _draw(notes: Notes) -> Draw:
     return Draw(notes_per_epoch=max(int(notes.train.sum()), BATCH), seed=0)
 
 
-def rejection(notes: Notes) -> tf.data.Dataset:
+def rejection(notes: Notes, batch_size: int = BATCH) -> tf.data.Dataset:
     """Training batches as `--balance=rejection` makes them, without end."""
-    return _batches(notes, _rejected_records(notes))
+    return _batches(notes, _rejected_records(notes), batch_size)
 
 
-def streams(notes: Notes) -> tf.data.Dataset:
+def streams(notes: Notes, batch_size: int = BATCH) -> tf.data.Dataset:
     """Training batches as `--balance=streams` makes them, without end."""
-    return _batches(notes, _stream_records(notes))
+    return _batches(notes, _stream_records(notes), batch_size)
 
 
 def _rejected_records(notes: Notes) -> tf.data.Dataset:
@@ -89,8 +89,10 @@ def _stream_records(notes: Notes) -> tf.data.Dataset:
     )
 
 
-def _batches(notes: Notes, drawn: tf.data.Dataset) -> tf.data.Dataset:
-    return batches.training_batches(notes.records, drawn, batch_size=BATCH)
+def _batches(
+    notes: Notes, drawn: tf.data.Dataset, batch_size: int = BATCH
+) -> tf.data.Dataset:
+    return batches.training_batches(notes.records, drawn, batch_size=batch_size)
 
 
 def naive(notes: Notes) -> tf.data.Dataset:

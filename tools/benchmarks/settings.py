@@ -62,6 +62,11 @@ class BenchmarkSettings:
     def on_gpu(self) -> bool:
         return self.device == "gpu" and self.gpu_found
 
+    @property
+    def gpu_batch(self) -> int:
+        """Notes of a batch that keeps a GPU busy."""
+        return 32 if self.quick else 1024
+
 
 NO_GPU = "no GPU here; the other rows are the CPU's"
 

@@ -1,11 +1,14 @@
 """The share of training time that is spent waiting for input."""
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import tensorflow as tf
 
+from mic_tf.settings import RunSettings
 from mic_tf.taxonomy import FAMILIES
 from tools.benchmarks import input as input_section
 from tools.benchmarks.measuring import Aim, Row, missing
@@ -22,25 +25,27 @@ AIM = Aim(2.0, at_most=True)
 
 def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
     """Of training steps fed from disk, by either way to balance."""
-    yield _waiting(settings, input_section.REJECTION, input_section.rejection(notes))
+    ways = {input_section.REJECTION: input_section.rejection}
+    if notes.shards is not None:
+        ways[input_section.STREAMS] = input_section.streams
+    for name, batches_of in ways.items():
+        run = run_settings(settings.width)
+        yield _waiting(settings, run, name, batches_of(notes))
     if notes.shards is None:
         why = "the set has no record files by family: prepare --family_shards"
         yield missing(SECTION, input_section.STREAMS, why, AIM)
-    else:
-        yield _waiting(settings, input_section.STREAMS, input_section.streams(notes))
     if settings.on_gpu:
-        yield _device_waits(settings, notes)
+        for name, batches_of in ways.items():
+            yield _device_waits(settings, notes, name, batches_of)
     elif settings.device == "gpu":
         yield missing(SECTION, _DEVICE_WAITS, NO_GPU)
 
 
-def _stepper(settings: BenchmarkSettings, dataset: Callable) -> Stepper:
-    return Stepper(run_settings(settings.width), len(FAMILIES), dataset)
-
-
-def _waiting(settings: BenchmarkSettings, name: str, data: tf.data.Dataset) -> Row:
+def _waiting(
+    settings: BenchmarkSettings, run: RunSettings, name: str, data: tf.data.Dataset
+) -> Row:
     """Time in `next` of all time, in steps that end before the next batch is asked."""
-    stepper = _stepper(settings, lambda context: data)
+    stepper = Stepper(run, len(FAMILIES), lambda context: data)
     for _ in range(_WARM_UP):
         stepper.step(stepper.next_batch())
     shares, step_times = [], []
@@ -72,27 +77,49 @@ def _waiting(settings: BenchmarkSettings, name: str, data: tf.data.Dataset) -> R
     )
 
 
-def _device_waits(settings: BenchmarkSettings, notes: Notes) -> Row:
-    """How much longer steps from disk take than steps on a batch in memory."""
-    data = input_section.rejection(notes)
-    fed = _stepper(settings, lambda context: data)
-    resident = _stepper(settings, same_batch(*notes.batch(BATCH)))
+def _device_waits(
+    settings: BenchmarkSettings,
+    notes: Notes,
+    name: str,
+    batches_of: Callable[[Notes, int], tf.data.Dataset],
+) -> Row:
+    """How much longer steps from disk take than steps on a batch in memory.
+
+    In 16 bit and by XLA, as the step is quickest.
+    """
+    size = settings.gpu_batch
+    train = dataclasses.replace(
+        RunSettings().train,
+        batch_size=size,
+        mixed_precision="mixed_bfloat16",
+        jit=True,
+    )
+    run = dataclasses.replace(run_settings(settings.width), train=train)
+    data = batches_of(notes, size)
+    fed = Stepper(run, len(FAMILIES), lambda context: data)
+    resident = Stepper(run, len(FAMILIES), same_batch(*notes.batch(size)))
     batch = resident.next_batch()
 
-    def seconds(step: Callable[[], float]) -> float:
+    def seconds(next_batch: Callable[[], Any], stepper: Stepper) -> float:
         began = time.perf_counter()
-        for _ in range(settings.stall_steps):
-            step()
+        for _ in range(settings.stall_steps - 1):
+            stepper.launch(next_batch())
+        stepper.step(next_batch())
         return time.perf_counter() - began
 
-    def from_disk() -> float:
-        return fed.step(fed.next_batch())
-
-    from_disk(), resident.step(batch)
-    shares = []
+    fed.step(fed.next_batch()), resident.step(batch)
+    free, from_disk = [], []
     for _ in range(_ROUNDS):
-        free = seconds(lambda: resident.step(batch))
-        shares.append(100.0 * max(0.0, 1.0 - free / seconds(from_disk)))
+        free.append(seconds(lambda: batch, resident))
+        from_disk.append(seconds(fed.next_batch, fed))
+    pairs = zip(free, from_disk, strict=True)
+    shares = [100.0 * max(0.0, 1.0 - one / other) for one, other in pairs]
     middle, low, high = statistics.median(shares), min(shares), max(shares)
-    note = "1 - (step on a batch in memory / step fed from disk)"
-    return Row(SECTION, _DEVICE_WAITS, middle, "%", low, high, _ROUNDS, note=note)
+    notes_done = size * settings.stall_steps
+    rates = [notes_done / statistics.median(times) for times in (from_disk, free)]
+    note = (
+        f"mixed_bfloat16 --jit, batches of {size:,}: {rates[0]:,.0f} notes/s fed from "
+        f"disk, {rates[1]:,.0f} from a batch in memory"
+    )
+    label = f"{name}: {_DEVICE_WAITS}"
+    return Row(SECTION, label, middle, "%", low, high, _ROUNDS, note=note)

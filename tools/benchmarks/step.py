@@ -32,10 +32,39 @@ _OURS = "DeepCNN step"
 _EAGER = "PyTorch eager, channels last"
 _COMPILED = "PyTorch torch.compile"
 _PLAIN = "the same with --nowinograd --nofused_norm"
-_GPU_BATCH = 256
 _STEPS_A_ROUND = 4
 """As in training, one right after the other."""
+_STEPS_A_ROUND_ON_GPU = 16
 AIM = Aim(1.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """How the step is computed on a GPU.
+
+    Attributes:
+      batch: notes.
+      policy: `float32`, `mixed_float16` or `mixed_bfloat16`.
+    """
+
+    batch: int
+    policy: str
+
+    @property
+    def dtype(self) -> str:
+        return self.policy.removeprefix("mixed_")
+
+    @property
+    def words(self) -> str:
+        return f"{self.policy}, {self.batch:,} notes"
+
+
+GPU_WAYS = (
+    Way(256, "float32"),
+    Way(1024, "float32"),
+    Way(1024, "mixed_float16"),
+    Way(1024, "mixed_bfloat16"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,35 +86,53 @@ class Ours:
 
 def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
     """Notes a second of each; the share of the device's matrix peak of ours."""
-    batch = _GPU_BATCH if settings.on_gpu else BATCH
-    waveforms, families = notes.batch(batch)
-    run = training_settings(settings, batch)
-    with contextlib.ExitStack() as stack:
-        steps = 1 if settings.quick else _STEPS_A_ROUND
-        arguments = (run, waveforms, families)
-        step = stack.enter_context(Apart(build_ours, arguments, steps))
-        ours: Ours = step.result
-        contenders = {_OURS: step.run}
-        if not settings.on_gpu:
-            plain_run = _trained(run, winograd=False, fused_norm=False)
-            plain = Apart(build_ours, (plain_run, waveforms, families), steps)
-            contenders[_PLAIN] = stack.enter_context(plain).run
-        apart, reasons = {}, {}
-        arguments = (*arguments, ours.weights)
-        for name, other in _torch_steps(settings, arguments, steps, reasons, stack):
-            contenders[name] = other.run
-            apart[name] = float(np.abs(other.result - ours.logits).max())
-        timings = in_turn(
-            contenders, seconds=settings.seconds, least_rounds=settings.least_rounds
+    if settings.on_gpu:
+        for way in GPU_WAYS:
+            yield from gpu_rows(settings, *notes.batch(way.batch), way)
+        return
+    waveforms, families = notes.batch(BATCH)
+    run = training_settings(settings, BATCH)
+    plain = _trained(run, winograd=False, fused_norm=False)
+    timings, ours, torch = _in_turn(
+        settings, {_OURS: run, _PLAIN: plain}, waveforms, families
+    )
+    note = f"batches of {BATCH}, {ours.parameters:,} parameters"
+    yield rate_row(SECTION, _OURS, timings[_OURS], BATCH, note=note)
+    yield ratio_row(SECTION, timings, _OURS, _PLAIN, work=BATCH)
+    yield from _against_torch(timings, _OURS, BATCH, torch, AIM)
+    yield _share_of_peak(settings, ours.flops, run, timings, BATCH)
+    if settings.device == "gpu":
+        yield from no_gpu_rows()
+
+
+def no_gpu_rows() -> Iterator[Row]:
+    """What `gpu_rows` would have measured."""
+    for way in GPU_WAYS:
+        yield missing(SECTION, f"{_OURS}, {way.words}", NO_GPU)
+
+
+def gpu_rows(
+    settings: BenchmarkSettings, waveforms: np.ndarray, families: np.ndarray, way: Way
+) -> Iterator[Row]:
+    """The step on a GPU: as it is and by XLA, against PyTorch in the same type.
+
+    Args:
+      settings: of the benchmark.
+      waveforms: int16 [batch, 64000].
+      families: int32 [batch].
+      way: how the step is computed.
+    """
+    run = _trained(training_settings(settings, way.batch), mixed_precision=way.policy)
+    as_it_is, by_xla = f"{_OURS}, {way.words}", f"{_OURS} --jit, {way.words}"
+    runs = {as_it_is: run, by_xla: _trained(run, jit=True)}
+    timings, ours, torch = _in_turn(settings, runs, waveforms, families)
+    for name in runs:
+        yield rate_row(SECTION, name, timings[name], way.batch)
+    yield from _against_torch(timings, by_xla, way.batch, torch)
+    for name in runs:
+        yield _share_of_peak(
+            settings, ours.flops, run, timings, way.batch, way.dtype, name
         )
-    note = f"batches of {batch}, {ours.parameters:,} parameters"
-    timings = {name: [t / steps for t in times] for name, times in timings.items()}
-    yield rate_row(SECTION, _OURS, timings[_OURS], batch, note=note)
-    if _PLAIN in timings:
-        yield ratio_row(SECTION, timings, _OURS, _PLAIN, work=batch)
-    yield from _against_torch(timings, batch, reasons, apart)
-    yield _share_of_peak(settings, ours.flops, run, timings, batch)
-    yield from gpu_rows(settings, run, waveforms, families)
 
 
 def training_settings(settings: BenchmarkSettings, batch: int) -> RunSettings:
@@ -98,57 +145,104 @@ def _trained(run: RunSettings, **train: Any) -> RunSettings:
     return dataclasses.replace(run, train=dataclasses.replace(run.train, **train))
 
 
+@dataclasses.dataclass
+class _Torch:
+    """What is to be known of PyTorch's steps, by name.
+
+    Attributes:
+      apart: the most by which its logits differ from ours.
+      reasons: why one is missing.
+    """
+
+    apart: dict[str, float] = dataclasses.field(default_factory=dict)
+    reasons: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def _in_turn(
+    settings: BenchmarkSettings,
+    runs: dict[str, RunSettings],
+    waveforms: np.ndarray,
+    families: np.ndarray,
+) -> tuple[Timings, Ours, _Torch]:
+    """Seconds a step of ours, by name, and of PyTorch's; what is to be known of them.
+
+    PyTorch's does what the first of ours does.
+    """
+    steps = 1 if settings.quick else _STEPS_A_ROUND
+    if settings.on_gpu and not settings.quick:
+        steps = _STEPS_A_ROUND_ON_GPU
+    torch = _Torch()
+    first_run = next(iter(runs.values()))
+    with contextlib.ExitStack() as stack:
+        contenders = {}
+        for name, run in runs.items():
+            own = Apart(build_ours, (run, waveforms, families, steps))
+            contenders[name] = stack.enter_context(own)
+        ours: Ours = next(iter(contenders.values())).result
+        arguments = (first_run, waveforms, families, steps, ours.weights)
+        others = _torch_steps(settings, arguments, torch.reasons)
+        for other in others.values():
+            stack.enter_context(other)
+        for name, other in others.items():
+            try:
+                torch.apart[name] = float(np.abs(other.result - ours.logits).max())
+            except RuntimeError as error:
+                first_line = str(error).strip().split("\n", maxsplit=1)[0]
+                torch.reasons[name] = f"does not work here: {first_line}"
+            else:
+                contenders[name] = other
+        timings = in_turn(
+            {name: process.run for name, process in contenders.items()},
+            seconds=settings.seconds,
+            least_rounds=settings.least_rounds,
+        )
+    timings = {name: [t / steps for t in times] for name, times in timings.items()}
+    return timings, ours, torch
+
+
 def _against_torch(
-    timings: Timings, batch: int, reasons: dict[str, str], apart: dict[str, float]
+    timings: Timings, ours: str, batch: int, torch: _Torch, aim: Aim | None = None
 ) -> Iterator[Row]:
     for name in (_EAGER, _COMPILED):
         if name not in timings:
-            yield missing(SECTION, f"{_OURS} against {name}", reasons[name], AIM)
+            label = f"{ours} against {name}"
+            yield missing(SECTION, label, torch.reasons[name], aim)
             continue
-        note = f"logits of the same weights at most {apart[name]:.1e} apart"
-        yield ratio_row(SECTION, timings, _OURS, name, work=batch, aim=AIM, note=note)
+        note = f"logits of the same weights at most {torch.apart[name]:.1e} apart"
+        yield ratio_row(SECTION, timings, ours, name, work=batch, aim=aim, note=note)
 
 
 def _torch_steps(
-    settings: BenchmarkSettings,
-    arguments: tuple,
-    steps: int,
-    reasons: dict[str, str],
-    stack: contextlib.ExitStack,
-) -> Iterator[tuple[str, Apart]]:
-    """PyTorch's steps by name; `reasons` says why one is missing."""
+    settings: BenchmarkSettings, arguments: tuple, reasons: dict[str, str]
+) -> dict[str, Apart]:
+    """PyTorch's steps by name, being built; `reasons` says why one is missing."""
     torch = alternatives.torch()
     if torch is None:
         reasons |= dict.fromkeys((_EAGER, _COMPILED), alternatives.NO_TORCH)
-        return
+        return {}
     if settings.on_gpu and not torch.cuda.is_available():
         why = "this torch has no GPU; a CUDA build is needed"
         reasons |= dict.fromkeys((_EAGER, _COMPILED), why)
-        return
+        return {}
     device = "cuda" if settings.on_gpu else "cpu"
-    eager = Apart(build_torch, (*arguments, False, device), steps)
-    yield _EAGER, stack.enter_context(eager)
+    found = {_EAGER: Apart(build_torch, (*arguments, False, device))}
     if settings.quick:
         reasons[_COMPILED] = "left out by --quick: compiling takes minutes"
-        return
-    try:
-        compiled = Apart(build_torch, (*arguments, True, device), steps)
-    except RuntimeError as error:
-        first_line = str(error).strip().split("\n", maxsplit=1)[0]
-        reasons[_COMPILED] = f"does not work here: {first_line}"
-        return
-    yield _COMPILED, stack.enter_context(compiled)
+    else:
+        found[_COMPILED] = Apart(build_torch, (*arguments, True, device))
+    return found
 
 
 def build_ours(
-    run: RunSettings, waveforms: np.ndarray, families: np.ndarray
+    run: RunSettings, waveforms: np.ndarray, families: np.ndarray, steps: int
 ) -> tuple[Ours, Callable[[], None]]:
-    """Our step on one batch, for a process of its own.
+    """Our steps on one batch, for a process of its own.
 
     Args:
       run: settings of the training.
       waveforms: int16 [batch, 64000].
       families: int32 [batch].
+      steps: one right after the other.
     """
     command.keep_heap_small()  # As `train` does.
     stepper = Stepper(run, len(FAMILIES), same_batch(waveforms, families))
@@ -160,13 +254,15 @@ def build_ours(
         parameters=model.count_params(),
         flops=arithmetic.training_flops(model),
     )
-    return known, lambda: stepper.run(batch)
+    stepper.run(batch)  # Traced and compiled.
+    return known, lambda: stepper.run(batch, steps)
 
 
 def build_torch(
     run: RunSettings,
     waveforms: np.ndarray,
     families: np.ndarray,
+    steps: int,
     weights: list[np.ndarray],
     compiled: bool,
     device: str,
@@ -176,12 +272,18 @@ def build_torch(
     from tools.benchmarks.torch_network import TorchStep
 
     step = TorchStep(
-        run, len(FAMILIES), waveforms, families, compiled=compiled, device=device
+        run,
+        len(FAMILIES),
+        waveforms,
+        families,
+        compiled=compiled,
+        device=device,
+        dtype=run.train.mixed_precision.removeprefix("mixed_"),
     )
     step.network.take_weights(weights)
     logits = step.logits()
     step.run()  # The compiler does its work in the first, and may fail.
-    return logits, step.run
+    return logits, lambda: step.run(steps)
 
 
 def weights_of(model: keras.Model) -> list[np.ndarray]:
@@ -223,63 +325,3 @@ def _peak_size(settings: BenchmarkSettings) -> int:
     if settings.on_gpu:
         return 8192
     return 256 if settings.quick else 2048
-
-
-GPU_VARIANTS = (
-    ("float32, XLA", "float32", True),
-    ("mixed_float16", "mixed_float16", False),
-    ("mixed_float16, XLA", "mixed_float16", True),
-    ("mixed_bfloat16, XLA", "mixed_bfloat16", True),
-)
-"""Name, numeric policy, and whether the step is compiled by XLA."""
-
-
-def gpu_rows(
-    settings: BenchmarkSettings,
-    run: RunSettings,
-    waveforms: np.ndarray,
-    families: np.ndarray,
-) -> Iterator[Row]:
-    """The same step in 16 bit and under XLA."""
-    if settings.device != "gpu":
-        return
-    if not settings.gpu_found:
-        for name, *_ in GPU_VARIANTS:
-            label = f"{_OURS}, {name}"
-            yield missing(SECTION, label, NO_GPU)
-        return
-    for name, policy, jit in GPU_VARIANTS:
-        yield from variant_rows(settings, run, (name, policy, jit), waveforms, families)
-
-
-def variant_rows(
-    settings: BenchmarkSettings,
-    run: RunSettings,
-    variant: tuple[str, str, bool],
-    waveforms: np.ndarray,
-    families: np.ndarray,
-) -> Iterator[Row]:
-    """Notes a second and share of the matrix peak of one variant of the step.
-
-    Args:
-      settings: of the benchmark.
-      run: of the training.
-      variant: one of `GPU_VARIANTS`.
-      waveforms: int16 [batch, 64000].
-      families: int32 [batch].
-    """
-    name, policy, jit = variant
-    label = f"{_OURS}, {name}"
-    changed = _trained(run, mixed_precision=policy, jit=jit)
-    stepper = Stepper(changed, len(FAMILIES), same_batch(waveforms, families))
-    batch = stepper.next_batch()
-    timings = in_turn(
-        {label: lambda: stepper.run(batch)},
-        seconds=settings.seconds / 2,
-        least_rounds=settings.least_rounds,
-    )
-    size = len(waveforms)
-    yield rate_row(SECTION, label, timings[label], size, note=f"batches of {size}")
-    dtype = policy.removeprefix("mixed_")
-    flops = arithmetic.training_flops(stepper.trainee.classifier)
-    yield _share_of_peak(settings, flops, changed, timings, size, dtype, label)

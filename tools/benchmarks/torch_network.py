@@ -122,6 +122,7 @@ class TorchStep:
         *,
         compiled: bool = False,
         device: str = "cpu",
+        dtype: str = "float32",
     ):
         """Builds network and AdamW, in channels-last memory.
 
@@ -132,6 +133,7 @@ class TorchStep:
           families: int32 [batch].
           compiled: by `torch.compile`.
           device: `cpu` or `cuda`.
+          dtype: what the network computes in; by autocast where not float32.
         """
         self.network = TorchDeepCnn(settings, num_families).to(device)
         self.network = self.network.to(memory_format=torch.channels_last)
@@ -145,20 +147,29 @@ class TorchStep:
         )
         self._waveforms = torch.from_numpy(waveforms).to(device)
         self._families = torch.from_numpy(families).long().to(device)
+        self._autocast = torch.autocast(
+            device, getattr(torch, dtype), enabled=dtype != "float32"
+        )
 
     def step(self) -> float:
         """One training step, finished when this returns its loss."""
+        return self._step().item()
+
+    def run(self, steps: int = 1) -> None:
+        """Training steps one right after the other, finished when this returns."""
+        for _ in range(steps):
+            loss = self._step()
+        loss.item()
+
+    def _step(self) -> torch.Tensor:
         image = self._frontend.image(self._waveforms)
         image = image.contiguous(memory_format=torch.channels_last)
         self._optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(self._forward(image), self._families)
+        with self._autocast:
+            loss = F.cross_entropy(self._forward(image), self._families)
         loss.backward()
         self._optimizer.step()
-        return loss.item()
-
-    def run(self) -> None:
-        """One training step, finished when this returns."""
-        self.step()
+        return loss
 
     def logits(self) -> np.ndarray:
         """Of the batch outside training, float32 [batch, families]."""

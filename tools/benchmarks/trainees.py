@@ -60,9 +60,19 @@ class Stepper:
         """One training step, finished when this returns its loss."""
         return float(self._step(batch))
 
-    def run(self, batch: Any) -> None:
-        """One training step, finished when this returns."""
+    def run(self, batch: Any, steps: int = 1) -> None:
+        """Training steps one right after the other, as in `fit`.
+
+        An accelerator is given the next before it has done the last; all are finished
+        when this returns.
+        """
+        for _ in range(steps - 1):
+            self.launch(batch)
         self.step(batch)
+
+    def launch(self, batch: Any) -> None:
+        """One training step; an accelerator may not have done it when this returns."""
+        self._step(batch)
 
     def _function(self, jit: bool) -> Callable[[Any], tf.Tensor]:
         train_step = self.trainee.train_step
