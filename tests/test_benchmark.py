@@ -12,7 +12,7 @@ import pytest
 from mic_tf.errors import UserError
 from mic_tf.taxonomy import FAMILIES, NSYNTH_FAMILY_NOTES
 from tests import processes
-from tools.benchmarks import growth, measuring, notes, report, step
+from tools.benchmarks import growth, measuring, notes, report, stall, step
 from tools.benchmarks import input as input_section
 from tools.benchmarks import processes as commands
 from tools.benchmarks.apart import Apart
@@ -159,13 +159,20 @@ def twice(values: list[int], fail: bool):
     if fail:
         raise ValueError("no such values")
     doubled = [2 * value for value in values]
-    return doubled, lambda: time.sleep(0.01)
+
+    def run() -> int:
+        time.sleep(0.01)
+        return doubled[-1]
+
+    return doubled, run
 
 
 def test_a_contender_in_a_process_of_its_own_gives_its_result_and_its_seconds():
     with Apart(twice, ([1, 2], False)) as process:
         assert process.result == [2, 4]
+        assert process.returned is None
         assert 0.01 <= process.run() < 60
+        assert process.returned == 4
 
 
 def test_a_contender_is_run_as_often_as_it_is_asked_for():
@@ -265,7 +272,7 @@ class Here:
 
     def run(self) -> float:
         began = time.perf_counter()
-        self._run()
+        self.returned = self._run()
         return time.perf_counter() - began
 
     def __enter__(self):
@@ -287,10 +294,19 @@ def test_the_step_as_gpus_compute_it_gives_rates_and_shares(
         "DeepCNN step --jit, mixed_bfloat16, 4 notes",
     ):
         assert figures[name].value > 0
+        assert np.isfinite(float(figures[name].note.split()[1]))
         share = figures[f"{name}: share of the matrix peak"]
         assert share.value > 0
         assert "bfloat16 matrix product" in share.note
     assert sum("PyTorch" in name for name in figures) == 2
+
+
+def test_how_long_a_gpu_waits_has_figures_of_both_ways(made_up, quick):
+    ways = {"rejection": input_section.rejection, "streams": input_section.streams}
+    rows = list(stall.device_waits(quick, made_up, ways))
+    assert [row.name.split(":")[0] for row in rows] == list(ways)
+    assert all(0 <= row.low <= row.value <= row.high < 100 for row in rows)
+    assert all("notes/s fed from disk" in row.note for row in rows)
 
 
 def test_a_gpu_that_is_not_there_is_said_in_the_rows_of_the_step():

@@ -18,7 +18,11 @@ _UNTIL_OTHERS_REST = 0.3
 
 
 class Apart:
-    """A contender that is built there, and run as often as it is asked for here."""
+    """A contender that is built there, and run as often as it is asked for here.
+
+    Attributes:
+      returned: by the last run; None before there was one.
+    """
 
     def __init__(self, build: Build, arguments: Sequence, times: int = 1):
         """Starts the process; several may be built at the same time.
@@ -36,6 +40,7 @@ class Apart:
         process.start()
         theirs.close()
         self._process = process
+        self.returned: Any = None
 
     @functools.cached_property
     def result(self) -> Any:
@@ -57,7 +62,8 @@ class Apart:
         self.result  # noqa: B018 - it is built
         time.sleep(_UNTIL_OTHERS_REST)
         self._connection.send("run")
-        return self._answer()
+        seconds, self.returned = self._answer()
+        return seconds
 
     def close(self) -> None:
         """Ends the process."""
@@ -82,8 +88,8 @@ def _serve(connection, build: Build, arguments: tuple, times: int):
         while connection.recv():
             started = time.perf_counter()
             for _ in range(times):
-                run()
-            connection.send((time.perf_counter() - started, ""))
+                returned = run()
+            connection.send(((time.perf_counter() - started, returned), ""))
     except EOFError:
         pass  # The other side has closed it.
     except Exception as error:  # noqa: BLE001 - goes to the other side

@@ -11,7 +11,7 @@ import tensorflow as tf
 from mic_tf.settings import RunSettings
 from mic_tf.taxonomy import FAMILIES
 from tools.benchmarks import input as input_section
-from tools.benchmarks.measuring import Aim, Row, missing
+from tools.benchmarks.measuring import Aim, Row, in_turn, missing
 from tools.benchmarks.notes import Notes
 from tools.benchmarks.settings import NO_GPU, BenchmarkSettings
 from tools.benchmarks.trainees import BATCH, Stepper, run_settings, same_batch
@@ -35,8 +35,7 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
         why = "the set has no record files by family: prepare --family_shards"
         yield missing(SECTION, input_section.STREAMS, why, AIM)
     if settings.on_gpu:
-        for name, batches_of in ways.items():
-            yield _device_waits(settings, notes, name, batches_of)
+        yield from device_waits(settings, notes, ways)
     elif settings.device == "gpu":
         yield missing(SECTION, _DEVICE_WAITS, NO_GPU)
 
@@ -77,15 +76,19 @@ def _waiting(
     )
 
 
-def _device_waits(
+def device_waits(
     settings: BenchmarkSettings,
     notes: Notes,
-    name: str,
-    batches_of: Callable[[Notes, int], tf.data.Dataset],
-) -> Row:
+    ways: dict[str, Callable[[Notes, int], tf.data.Dataset]],
+) -> Iterator[Row]:
     """How much longer steps from disk take than steps on a batch in memory.
 
     In 16 bit and by XLA, as the step is quickest.
+
+    Args:
+      settings: of the benchmark.
+      notes: a prepared set.
+      ways: training batches of a size, by the way in which they are balanced.
     """
     size = settings.gpu_batch
     train = dataclasses.replace(
@@ -95,31 +98,39 @@ def _device_waits(
         jit=True,
     )
     run = dataclasses.replace(run_settings(settings.width), train=train)
-    data = batches_of(notes, size)
-    fed = Stepper(run, len(FAMILIES), lambda context: data)
-    resident = Stepper(run, len(FAMILIES), same_batch(*notes.batch(size)))
-    batch = resident.next_batch()
+    stepper = Stepper(run, len(FAMILIES), same_batch(*notes.batch(size)))
+    in_memory = stepper.next_batch()
 
-    def seconds(next_batch: Callable[[], Any], stepper: Stepper) -> float:
+    def seconds(next_batch: Callable[[], Any]) -> float:
         began = time.perf_counter()
         for _ in range(settings.stall_steps - 1):
             stepper.launch(next_batch())
         stepper.step(next_batch())
         return time.perf_counter() - began
 
-    fed.step(fed.next_batch()), resident.step(batch)
-    free, from_disk = [], []
-    for _ in range(_ROUNDS):
-        free.append(seconds(lambda: batch, resident))
-        from_disk.append(seconds(fed.next_batch, fed))
-    pairs = zip(free, from_disk, strict=True)
-    shares = [100.0 * max(0.0, 1.0 - one / other) for one, other in pairs]
-    middle, low, high = statistics.median(shares), min(shares), max(shares)
-    notes_done = size * settings.stall_steps
-    rates = [notes_done / statistics.median(times) for times in (from_disk, free)]
-    note = (
-        f"mixed_bfloat16 --jit, batches of {size:,}: {rates[0]:,.0f} notes/s fed from "
-        f"disk, {rates[1]:,.0f} from a batch in memory"
-    )
-    label = f"{name}: {_DEVICE_WAITS}"
-    return Row(SECTION, label, middle, "%", low, high, _ROUNDS, note=note)
+    for name, batches_of in ways.items():
+        data = batches_of(notes, size)
+        fed = stepper.batches(lambda context, data=data: data)
+        timings = in_turn(
+            {
+                "memory": lambda: seconds(lambda: in_memory),
+                "disk": lambda fed=fed: seconds(lambda: next(fed)),
+            },
+            seconds=0.0,
+            least_rounds=_ROUNDS,
+        )
+        pairs = zip(timings["memory"], timings["disk"], strict=True)
+        shares = [100.0 * max(0.0, 1.0 - memory / disk) for memory, disk in pairs]
+        work = size * settings.stall_steps
+        rates = {name: work / statistics.median(t) for name, t in timings.items()}
+        yield Row(
+            SECTION,
+            f"{name}: {_DEVICE_WAITS}",
+            statistics.median(shares),
+            "%",
+            min(shares),
+            max(shares),
+            _ROUNDS,
+            note=f"mixed_bfloat16 --jit, batches of {size:,}: {rates['disk']:,.0f} "
+            f"notes/s fed from disk, {rates['memory']:,.0f} from a batch in memory",
+        )

@@ -155,11 +155,11 @@ class TorchStep:
         """One training step, finished when this returns its loss."""
         return self._step().item()
 
-    def run(self, steps: int = 1) -> None:
-        """Training steps one right after the other, finished when this returns."""
-        for _ in range(steps):
-            loss = self._step()
-        loss.item()
+    def run(self, steps: int = 1) -> float:
+        """Training steps one right after the other; the loss of the last."""
+        for _ in range(steps - 1):
+            self._step()
+        return self.step()
 
     def _step(self) -> torch.Tensor:
         image = self._frontend.image(self._waveforms)

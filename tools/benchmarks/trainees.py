@@ -1,6 +1,6 @@
 """Training steps as `fit` runs them, one at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -44,14 +44,20 @@ class Stepper:
           num_families: classes.
           dataset: endless training batches of one input pipeline.
         """
-        placement = strategies.choose("auto")
-        self._strategy = placement.strategy
+        self._placement = strategies.choose("auto")
+        self._strategy = self._placement.strategy
         policy = settings.train.mixed_precision
         with workfolder.numeric_policy(policy), self._strategy.scope():
             self.trainee = Trainee(settings, num_families)
             compile_trainee(self.trainee, settings, _STEPS_OF_SCHEDULE)
-        self._batches = iter(placement.distribute(dataset))
+        self._batches = self.batches(dataset)
         self._step = self._function(settings.train.jit)
+
+    def batches(
+        self, dataset: Callable[[tf.distribute.InputContext], tf.data.Dataset]
+    ) -> Iterator[Any]:
+        """Batches of another pipeline, in the same shapes, for the same step."""
+        return iter(self._placement.distribute(dataset))
 
     def next_batch(self) -> Any:
         return next(self._batches)
@@ -60,15 +66,15 @@ class Stepper:
         """One training step, finished when this returns its loss."""
         return float(self._step(batch))
 
-    def run(self, batch: Any, steps: int = 1) -> None:
+    def run(self, batch: Any, steps: int = 1) -> float:
         """Training steps one right after the other, as in `fit`.
 
         An accelerator is given the next before it has done the last; all are finished
-        when this returns.
+        when this returns the loss of the last.
         """
         for _ in range(steps - 1):
             self.launch(batch)
-        self.step(batch)
+        return self.step(batch)
 
     def launch(self, batch: Any) -> None:
         """One training step; an accelerator may not have done it when this returns."""
