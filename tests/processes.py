@@ -105,11 +105,13 @@ def run(*arguments: str, **options) -> subprocess.CompletedProcess:
 
 
 def anew(
-    *arguments: str, cwd: pathlib.Path | str = ROOT
+    *arguments: str,
+    cwd: pathlib.Path | str = ROOT,
+    env: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess:
     """Runs a fresh interpreter to its end and keeps what it wrote."""
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
 
 
 def _become(

@@ -12,7 +12,17 @@ import pytest
 from mic_tf.errors import UserError
 from mic_tf.taxonomy import FAMILIES, NSYNTH_FAMILY_NOTES
 from tests import processes
-from tools.benchmarks import growth, measuring, notes, report, stall, step
+from tools.benchmarks import (
+    alternatives,
+    apart,
+    growth,
+    measuring,
+    networks,
+    notes,
+    report,
+    stall,
+    step,
+)
 from tools.benchmarks import input as input_section
 from tools.benchmarks import processes as commands
 from tools.benchmarks.apart import Apart
@@ -181,8 +191,22 @@ def test_a_contender_is_run_as_often_as_it_is_asked_for():
 
 
 def test_a_contender_that_fails_in_its_process_says_why():
-    with pytest.raises(RuntimeError, match="ValueError: no such values"):
-        Apart(twice, ([1], True)).result  # noqa: B018
+    with Apart(twice, ([1], True)) as process:
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="ValueError: no such values"):
+                process.result  # noqa: B018 - waits
+
+
+def sleepy():
+    """A contender that takes an hour to build."""
+    time.sleep(3600)
+
+
+def test_a_contender_that_is_still_being_built_can_be_closed(monkeypatch):
+    monkeypatch.setattr(apart, "_UNTIL_IT_ENDS", 0.1)
+    process = Apart(sleepy, ())
+    process.close()
+    assert not process._process.is_alive()
 
 
 def test_a_contender_may_say_itself_how_long_it_took():
@@ -264,6 +288,15 @@ def test_parses_are_counted_where_notes_are_thrown_away_after_parsing(made_up):
     assert parsed[0] > 2 * delivered
 
 
+def threads_of_torch() -> int:
+    """As many as it has, so that setting them changes nothing."""
+    try:
+        import torch
+    except ImportError:
+        return 1
+    return torch.get_num_threads()
+
+
 class Here:
     """`Apart` without a process of its own."""
 
@@ -286,6 +319,10 @@ def test_the_step_as_gpus_compute_it_gives_rates_and_shares(
     made_up, quick, monkeypatch
 ):
     monkeypatch.setattr(step, "Apart", Here)
+    # What is for processes of their own alone.
+    monkeypatch.setattr(step.command, "keep_heap_small", lambda: None)
+    monkeypatch.setattr(alternatives, "torch", alternatives.torch.__wrapped__)
+    monkeypatch.setattr(alternatives.machine, "threads", threads_of_torch)
     way = step.Way(4, "mixed_bfloat16")
     rows = list(step.gpu_rows(quick, *made_up.batch(way.batch), way))
     figures = {row.name: row for row in rows}
@@ -299,6 +336,15 @@ def test_the_step_as_gpus_compute_it_gives_rates_and_shares(
         assert share.value > 0
         assert "bfloat16 matrix product" in share.note
     assert sum("PyTorch" in name for name in figures) == 2
+
+
+def test_what_a_contender_of_the_networks_returns_is_not_taken_for_seconds(
+    made_up, quick, monkeypatch
+):
+    monkeypatch.setattr(networks, "MODELS", ("small_cnn", "deep_cnn"))
+    monkeypatch.setattr(networks.Stepper, "run", lambda *_: time.sleep(0.05))
+    rows = list(networks.measure(quick, made_up))
+    assert all(0 < row.value <= 32 / 0.05 for row in rows if row.unit == "notes/s")
 
 
 def test_how_long_a_gpu_waits_has_figures_of_both_ways(made_up, quick):

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mic_tf.errors import UserError
-from mic_tf.model import normalising, randomness
+from mic_tf.model import normalising, pooling, randomness
 from mic_tf.model.frontend import LogMel
 from mic_tf.model.winograd import WinogradConv2D
 from mic_tf.settings import NetworkSettings, RunSettings
@@ -291,7 +291,7 @@ def _pooled_embedding(
 ) -> tf.Tensor:
     """Mean and max over time and frequency, then a dense layer, with dropout."""
     mean = layers.GlobalAveragePooling2D(name=f"{prefix}mean")(x)
-    largest = layers.GlobalMaxPooling2D(name=f"{prefix}max")(x)
+    largest = pooling.GlobalMax(name=f"{prefix}max")(x)
     x = layers.Concatenate(name=f"{prefix}mean_and_max")([mean, largest])
     x = StepDropout(settings.dropout, name=f"{prefix}dropout_pooled")(x)
     x = layers.Dense(settings.dense_units, use_bias=False, name=f"{prefix}dense")(x)

@@ -25,9 +25,10 @@ class _SeedsOfLayers(random.Random):
 
 
 def set_random_seed(seed: int) -> None:
-    """Seeds what draws outside a step, initial weights say, for the whole process.
+    """Seeds what draws outside a step: initial weights, say.
 
-    As `keras.utils.set_random_seed`, and the same numbers, on every Python.
+    As `keras.utils.set_random_seed`, and the same numbers, on every Python. Layers
+    take their seeds from it in this thread alone, all others in the whole process.
     """
     keras.utils.set_random_seed(seed)
     backend._SEED_GENERATOR.generator = _SeedsOfLayers(seed)

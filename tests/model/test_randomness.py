@@ -11,10 +11,14 @@ from mic_tf.model import randomness
 
 
 @pytest.fixture(autouse=True)
-def seeded_as_before():
+def chance_as_before():
+    states = random.getstate(), np.random.get_state()
+    seeds = getattr(randomness.backend._SEED_GENERATOR, "generator", None)
     yield
-    keras.utils.set_random_seed(1)
-    randomness.backend._SEED_GENERATOR.generator = None
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    randomness.backend._SEED_GENERATOR.generator = seeds
+    tf.random.set_seed(1)  # TensorFlow does not tell what it was.
 
 
 @pytest.fixture

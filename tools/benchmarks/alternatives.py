@@ -12,13 +12,26 @@ NO_LIBROSA = f"librosa is not installed: {HOW}"
 
 @functools.cache
 def torch() -> ModuleType | None:
-    """PyTorch on as many threads as TensorFlow takes; None where it is missing."""
+    """PyTorch as TensorFlow is: on as many threads, on a GPU with products in TF32.
+
+    None where it is missing.
+    """
     try:
         import torch as module
     except ImportError:
         return None
     module.set_num_threads(machine.threads())
+    module.backends.cuda.matmul.allow_tf32 = True
     return module
+
+
+def why_no_torch(on_gpu: bool) -> str:
+    """Why PyTorch cannot be compared with; empty where it can."""
+    if not torch():
+        return NO_TORCH
+    if on_gpu and not torch().cuda.is_available():
+        return "this torch has no GPU; a CUDA build is needed"
+    return ""
 
 
 @functools.cache

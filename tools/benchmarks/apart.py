@@ -15,6 +15,8 @@ Build = Callable[..., tuple[Any, Callable[[], Any]]]
 """Gives what is to be known of a contender, and what is run to be timed."""
 _UNTIL_OTHERS_REST = 0.3
 """Seconds; OpenMP's threads spin for 0.2."""
+_UNTIL_IT_ENDS = 5.0
+"""Seconds that a process has to end by itself."""
 
 
 class Apart:
@@ -42,14 +44,24 @@ class Apart:
         self._process = process
         self.returned: Any = None
 
-    @functools.cached_property
+    @property
     def result(self) -> Any:
         """What is to be known of it, as soon as it is built.
 
         Raises:
           RuntimeError: it failed there.
         """
-        return self._answer()
+        value, error = self._built
+        if error:
+            raise RuntimeError(error)
+        return value
+
+    @functools.cached_property
+    def _built(self) -> tuple[Any, str]:
+        try:
+            return self._answer(), ""
+        except RuntimeError as error:
+            return None, str(error)
 
     def __enter__(self) -> "Apart":
         return self
@@ -66,9 +78,12 @@ class Apart:
         return seconds
 
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the process, also while it is being built."""
         self._connection.close()
-        self._process.join()
+        self._process.join(_UNTIL_IT_ENDS)
+        if self._process.is_alive():
+            self._process.terminate()
+            self._process.join()
 
     def _answer(self) -> Any:
         try:
@@ -90,7 +105,7 @@ def _serve(connection, build: Build, arguments: tuple, times: int):
             for _ in range(times):
                 returned = run()
             connection.send(((time.perf_counter() - started, returned), ""))
-    except EOFError:
+    except (EOFError, BrokenPipeError):
         pass  # The other side has closed it.
     except Exception as error:  # noqa: BLE001 - goes to the other side
         connection.send((None, f"{type(error).__name__}: {error}"))

@@ -22,7 +22,7 @@ _OURS = "LogMel"
 _LIBROSA = "librosa, note by note"
 _TORCH = "torch.stft and mel product"
 _BATCHES_A_ROUND = 16
-_NO_GPU_IN_LIBROSA = "librosa computes on the CPU; the CPU rows have it"
+_NO_GPU_IN_LIBROSA = "librosa computes on the CPU: --device=cpu has it"
 AGAINST_LIBROSA = Aim(6.0, hoped=8.0)
 AGAINST_TORCH = Aim(1.25, hoped=1.5)
 
@@ -60,10 +60,12 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
     work = batch * repeats
     yield rate_row(SECTION, _OURS, timings[_OURS], work, note=f"batches of {batch}")
     no_librosa = _NO_GPU_IN_LIBROSA if settings.on_gpu else alternatives.NO_LIBROSA
+    no_torch = alternatives.why_no_torch(settings.on_gpu)
     for name, aim, why in (
         (_LIBROSA, AGAINST_LIBROSA, no_librosa),
-        (_TORCH, AGAINST_TORCH, alternatives.NO_TORCH),
+        (_TORCH, AGAINST_TORCH, no_torch),
     ):
+        aim = None if settings.on_gpu else aim  # They are for CPUs.
         if name not in timings:
             yield missing(SECTION, f"{_OURS} against {name}", why, aim)
             continue
@@ -76,7 +78,7 @@ def _frontends(settings: BenchmarkSettings) -> dict[str, Build]:
     found = {_OURS: build_ours}
     if alternatives.librosa() and not settings.on_gpu:
         found[_LIBROSA] = build_librosa
-    if alternatives.torch():
+    if not alternatives.why_no_torch(settings.on_gpu):
         found[_TORCH] = build_torch
     return found
 

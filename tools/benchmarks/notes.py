@@ -182,7 +182,7 @@ class TonesOfSplit:
             for number in range(count):
                 instrument = _instrument(family, self.split, number % _INSTRUMENTS)
                 note_id = f"{instrument}-{number:06d}"
-                audio = _tones()[FAMILIES.index(family)] * (0.2 + 0.8 * number / count)
+                audio = tones()[FAMILIES.index(family)] * (0.2 + 0.8 * number / count)
                 audio = np.roll(audio, 7 * number)
                 yield (
                     note_id,
@@ -201,7 +201,7 @@ def _instrument(family: str, split: str, number: int) -> str:
 
 
 @functools.cache
-def _tones() -> np.ndarray:
+def tones() -> np.ndarray:
     """One decaying noisy tone for each family, float32 [families, 64000]."""
     random = np.random.default_rng(0)
     time = np.arange(NOTE_SAMPLES) / 16_000

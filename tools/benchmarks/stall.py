@@ -71,7 +71,7 @@ def _waiting(
         min(shares),
         max(shares),
         _ROUNDS,
-        AIM,
+        None if settings.on_gpu else AIM,
         note,
     )
 

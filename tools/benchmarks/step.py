@@ -13,7 +13,7 @@ from mic_tf import command
 from mic_tf.settings import RunSettings
 from mic_tf.taxonomy import FAMILIES
 from tools.benchmarks import alternatives, arithmetic
-from tools.benchmarks.apart import Apart
+from tools.benchmarks.apart import Apart, Build
 from tools.benchmarks.measuring import (
     Aim,
     Row,
@@ -75,14 +75,12 @@ class Ours:
       logits: of the batch by them, float32 [batch, families].
       parameters: of the network.
       flops: of a training step for one note, without the front-end.
-      losses: of the last step, in words, by the name of how it was computed.
     """
 
     weights: list[np.ndarray]
     logits: np.ndarray
     parameters: int
     flops: float
-    losses: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
@@ -94,13 +92,14 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
     waveforms, families = notes.batch(BATCH)
     run = training_settings(settings, BATCH)
     plain = _trained(run, winograd=False, fused_norm=False)
-    timings, ours, torch = _in_turn(
+    timings, ours, known = _in_turn(
         settings, {_OURS: run, _PLAIN: plain}, waveforms, families
     )
-    note = f"batches of {BATCH}, {ours.parameters:,} parameters, {ours.losses[_OURS]}"
+    loss = known.losses[_OURS]
+    note = f"batches of {BATCH}, {ours.parameters:,} parameters, {loss}"
     yield rate_row(SECTION, _OURS, timings[_OURS], BATCH, note=note)
     yield ratio_row(SECTION, timings, _OURS, _PLAIN, work=BATCH)
-    yield from _against_torch(timings, _OURS, BATCH, torch, AIM)
+    yield from _against_torch(timings, _OURS, BATCH, known, AIM)
     yield _share_of_peak(settings, ours.flops, run, timings, BATCH)
     if settings.device == "gpu":
         yield from no_gpu_rows()
@@ -126,11 +125,11 @@ def gpu_rows(
     run = _trained(training_settings(settings, way.batch), mixed_precision=way.policy)
     as_it_is, by_xla = f"{_OURS}, {way.words}", f"{_OURS} --jit, {way.words}"
     runs = {as_it_is: run, by_xla: _trained(run, jit=True)}
-    timings, ours, torch = _in_turn(settings, runs, waveforms, families)
+    timings, ours, known = _in_turn(settings, runs, waveforms, families)
     for name in runs:
-        note = ours.losses[name]
+        note = known.losses[name]
         yield rate_row(SECTION, name, timings[name], way.batch, note=note)
-    yield from _against_torch(timings, by_xla, way.batch, torch)
+    yield from _against_torch(timings, by_xla, way.batch, known)
     for name in runs:
         yield _share_of_peak(
             settings, ours.flops, run, timings, way.batch, way.dtype, name
@@ -148,14 +147,16 @@ def _trained(run: RunSettings, **train: Any) -> RunSettings:
 
 
 @dataclasses.dataclass
-class _Torch:
-    """What is to be known of PyTorch's steps, by name.
+class _Known:
+    """What is to be known of the steps, by name.
 
     Attributes:
-      apart: the most by which its logits differ from ours.
-      reasons: why one is missing.
+      losses: of ours, the mean of all steps, in words.
+      apart: the most by which the logits of PyTorch's differ from ours.
+      reasons: why one of PyTorch's is missing.
     """
 
+    losses: dict[str, str] = dataclasses.field(default_factory=dict)
     apart: dict[str, float] = dataclasses.field(default_factory=dict)
     reasons: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -165,83 +166,93 @@ def _in_turn(
     runs: dict[str, RunSettings],
     waveforms: np.ndarray,
     families: np.ndarray,
-) -> tuple[Timings, Ours, _Torch]:
+) -> tuple[Timings, Ours, _Known]:
     """Seconds a step of ours, by name, and of PyTorch's; what is to be known of them.
 
-    PyTorch's does what the first of ours does.
+    PyTorch's does what the first of ours does. On a GPU they are built one after the
+    other, as libraries choose kernels by timing them there.
     """
     steps = 1 if settings.quick else _STEPS_A_ROUND
     if settings.on_gpu and not settings.quick:
         steps = _STEPS_A_ROUND_ON_GPU
-    torch = _Torch()
-    first_run = next(iter(runs.values()))
+    known = _Known()
     with contextlib.ExitStack() as stack:
-        contenders = {}
-        for name, run in runs.items():
-            own = Apart(build_ours, (run, waveforms, families, steps))
-            contenders[name] = stack.enter_context(own)
+
+        def apart(build: Build, *arguments: Any) -> Apart:
+            process = stack.enter_context(Apart(build, arguments))
+            if settings.on_gpu:
+                _outcome(process)
+            return process
+
+        contenders = {
+            name: apart(build_ours, run, waveforms, families, steps)
+            for name, run in runs.items()
+        }
         ours: Ours = next(iter(contenders.values())).result
-        arguments = (first_run, waveforms, families, steps, ours.weights)
-        others = _torch_steps(settings, arguments, torch.reasons)
-        for other in others.values():
-            stack.enter_context(other)
+        first = next(iter(runs.values()))
+        others = {
+            name: apart(
+                *(build_torch, first, waveforms, families, steps, ours.weights),
+                *(name == _COMPILED, "cuda" if settings.on_gpu else "cpu"),
+            )
+            for name in _torch_names(settings, known.reasons)
+        }
         for name, other in others.items():
-            try:
-                torch.apart[name] = float(np.abs(other.result - ours.logits).max())
-            except RuntimeError as error:
-                first_line = str(error).strip().split("\n", maxsplit=1)[0]
-                torch.reasons[name] = f"does not work here: {first_line}"
-            else:
-                contenders[name] = other
+            reason = _outcome(other)
+            if reason:
+                known.reasons[name] = f"does not work here: {reason}"
+                continue
+            known.apart[name] = float(np.abs(other.result - ours.logits).max())
+            contenders[name] = other
         timings = in_turn(
             {name: process.run for name, process in contenders.items()},
             seconds=settings.seconds,
             least_rounds=settings.least_rounds,
         )
         for name in runs:
-            # A step may be quick because it computes nothing any more.
-            ours.losses[name] = f"loss {contenders[name].returned:.3f} at the end"
+            # A step may be quick because there is nothing left to compute.
+            known.losses[name] = f"loss {contenders[name].returned:.3f} in the mean"
     timings = {name: [t / steps for t in times] for name, times in timings.items()}
-    return timings, ours, torch
+    return timings, ours, known
+
+
+def _outcome(process: Apart) -> str:
+    """Waits until it is built; the first line of why it failed, empty where not."""
+    try:
+        process.result  # noqa: B018 - waits
+    except RuntimeError as error:
+        return str(error).strip().split("\n", maxsplit=1)[0]
+    return ""
+
+
+def _torch_names(settings: BenchmarkSettings, reasons: dict[str, str]) -> list[str]:
+    """PyTorch's steps that can be had here; `reasons` says why one is missing."""
+    why = alternatives.why_no_torch(settings.on_gpu)
+    if why:
+        reasons |= dict.fromkeys((_EAGER, _COMPILED), why)
+        return []
+    if settings.quick:
+        reasons[_COMPILED] = "left out by --quick: compiling takes minutes"
+        return [_EAGER]
+    return [_EAGER, _COMPILED]
 
 
 def _against_torch(
-    timings: Timings, ours: str, batch: int, torch: _Torch, aim: Aim | None = None
+    timings: Timings, ours: str, batch: int, known: _Known, aim: Aim | None = None
 ) -> Iterator[Row]:
     for name in (_EAGER, _COMPILED):
         if name not in timings:
             label = f"{ours} against {name}"
-            yield missing(SECTION, label, torch.reasons[name], aim)
+            yield missing(SECTION, label, known.reasons[name], aim)
             continue
-        note = f"logits of the same weights at most {torch.apart[name]:.1e} apart"
+        note = f"logits of the same weights at most {known.apart[name]:.1e} apart"
         yield ratio_row(SECTION, timings, ours, name, work=batch, aim=aim, note=note)
-
-
-def _torch_steps(
-    settings: BenchmarkSettings, arguments: tuple, reasons: dict[str, str]
-) -> dict[str, Apart]:
-    """PyTorch's steps by name, being built; `reasons` says why one is missing."""
-    torch = alternatives.torch()
-    if torch is None:
-        reasons |= dict.fromkeys((_EAGER, _COMPILED), alternatives.NO_TORCH)
-        return {}
-    if settings.on_gpu and not torch.cuda.is_available():
-        why = "this torch has no GPU; a CUDA build is needed"
-        reasons |= dict.fromkeys((_EAGER, _COMPILED), why)
-        return {}
-    device = "cuda" if settings.on_gpu else "cpu"
-    found = {_EAGER: Apart(build_torch, (*arguments, False, device))}
-    if settings.quick:
-        reasons[_COMPILED] = "left out by --quick: compiling takes minutes"
-    else:
-        found[_COMPILED] = Apart(build_torch, (*arguments, True, device))
-    return found
 
 
 def build_ours(
     run: RunSettings, waveforms: np.ndarray, families: np.ndarray, steps: int
-) -> tuple[Ours, Callable[[], None]]:
-    """Our steps on one batch, for a process of its own.
+) -> tuple[Ours, Callable[[], float]]:
+    """Our steps on one batch, for a process of its own; run, it gives the mean loss.
 
     Args:
       run: settings of the training.
@@ -260,7 +271,12 @@ def build_ours(
         flops=arithmetic.training_flops(model),
     )
     stepper.run(batch)  # Traced and compiled.
-    return known, lambda: stepper.run(batch, steps)
+
+    def run() -> float:
+        stepper.run(batch, steps)
+        return float(stepper.trainee.loss_mean.result())
+
+    return known, run
 
 
 def build_torch(

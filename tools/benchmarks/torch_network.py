@@ -155,11 +155,11 @@ class TorchStep:
         """One training step, finished when this returns its loss."""
         return self._step().item()
 
-    def run(self, steps: int = 1) -> float:
-        """Training steps one right after the other; the loss of the last."""
+    def run(self, steps: int = 1) -> None:
+        """Training steps one right after the other, finished when this returns."""
         for _ in range(steps - 1):
             self._step()
-        return self.step()
+        self.step()
 
     def _step(self) -> torch.Tensor:
         image = self._frontend.image(self._waveforms)
@@ -174,7 +174,7 @@ class TorchStep:
     def logits(self) -> np.ndarray:
         """Of the batch outside training, float32 [batch, families]."""
         self.network.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self._autocast:
             found = self.network(self._frontend.image(self._waveforms))
         self.network.train()
-        return found.cpu().numpy()
+        return found.float().cpu().numpy()

@@ -63,18 +63,21 @@ class Stepper:
         return next(self._batches)
 
     def step(self, batch: Any) -> float:
-        """One training step, finished when this returns its loss."""
+        """One training step, finished when this returns the mean loss of all so far.
+
+        `trainee.reset_metrics()` begins anew.
+        """
         return float(self._step(batch))
 
-    def run(self, batch: Any, steps: int = 1) -> float:
+    def run(self, batch: Any, steps: int = 1) -> None:
         """Training steps one right after the other, as in `fit`.
 
         An accelerator is given the next before it has done the last; all are finished
-        when this returns the loss of the last.
+        when this returns.
         """
         for _ in range(steps - 1):
             self.launch(batch)
-        return self.step(batch)
+        self.step(batch)
 
     def launch(self, batch: Any) -> None:
         """One training step; an accelerator may not have done it when this returns."""
