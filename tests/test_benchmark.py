@@ -119,14 +119,16 @@ for name in ("step", "memory"):
     section(name)
 settings = BenchmarkSettings(True, "cpu", False, pathlib.Path({str(tmp_path)!r}), "",
                              "soundfont_notes", **QUICK)
-found = benchmark._Found({{"step": [], "memory": []}}, {{}}, {{}})
+written = []
+found = benchmark._Found({{"step": [], "memory": []}}, {{}}, {{}},
+                         lambda found: written.append(len(found.all_rows())))
 try:
     benchmark._measure_all(settings, ["step", "memory"], found)
 except UserError as error:
-    print(error, [len(rows) for rows in found.rows.values()])
+    print(error, [len(rows) for rows in found.rows.values()], max(written))
 """
     finished = processes.run("-c", code)
-    assert "broken [1, 1]" in finished.stdout, finished.stderr
+    assert "broken [1, 1] 2" in finished.stdout, finished.stderr
 
 
 @pytest.mark.slow

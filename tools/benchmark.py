@@ -19,7 +19,9 @@ import shlex
 import signal
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
@@ -65,7 +67,7 @@ def main(arguments: list[str]) -> None:
     else:
         # Several processes share the GPU; TensorFlow would take all its memory at once.
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    from tools.benchmarks import machine, report
+    from tools.benchmarks import machine
 
     said = machine.describe(_DEVICE.value)
     print(machine.words(said), flush=True)
@@ -73,20 +75,30 @@ def main(arguments: list[str]) -> None:
         print("--device=gpu: no GPU here; the CPU rows stand", flush=True)
     with tempfile.TemporaryDirectory(prefix="mic_tf_benchmark_") as folder:
         settings = _settings(pathlib.Path(folder), bool(said["gpus"]))
-        found = _Found({name: [] for name in wanted}, {}, {})
-        # As after Ctrl-C, what was measured is written first.
+        found = _Found({name: [] for name in wanted}, {}, {}, _writer(said))
+        # As after Ctrl-C, what it started ends with it.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            _measure_all(settings, wanted, found)
-        finally:
-            # What was measured before a fault is worth keeping.
-            called = shlex.join(["python", "tools/benchmark.py", *sys.argv[1:]])
-            facts = {"quick": _QUICK.value, "seconds": found.seconds, **found.facts}
-            rows = [row for section in found.rows.values() for row in section]
-            content = report.result(rows, said, called, facts)
-            table = report.write(pathlib.Path(_OUT.value), content)
+        _measure_all(settings, wanted, found)
+        table = found.write(found)
+    rows = found.all_rows()
     below = sum(row.verdict == "below" for row in rows)
     print(f"{len(rows)} rows, {below} below; written to {_OUT.value} and {table}")
+
+
+def _writer(said: dict[str, Any]) -> "Callable[[_Found], pathlib.Path]":
+    """What writes to --out, beside what is known of the machine."""
+    from tools.benchmarks import report
+
+    called = shlex.join(["python", "tools/benchmark.py", *sys.argv[1:]])
+    lock = threading.Lock()
+
+    def write(found: _Found) -> pathlib.Path:
+        with lock:
+            facts = {"quick": _QUICK.value, "seconds": found.seconds, **found.facts}
+            content = report.result(found.all_rows(), said, called, facts)
+            return report.write(pathlib.Path(_OUT.value), content)
+
+    return write
 
 
 def _wanted() -> list[str]:
@@ -121,17 +133,24 @@ class _Found:
       rows: by section, in the order of the table.
       seconds: that each section took.
       facts: what else the result says.
+      write: writes all that; after every row, as the next may not end well.
     """
 
     rows: dict[str, list]
     seconds: dict[str, float]
     facts: dict[str, Any]
+    write: "Callable[[_Found], Any]"
+
+    def all_rows(self) -> list:
+        """In the order of the table."""
+        return [row for section in self.rows.values() for row in section]
 
 
 def _measure_all(settings: BenchmarkSettings, wanted: list[str], found: _Found) -> None:
     """All sections, one after the other; those of commands beside them if quick.
 
-    What was measured before a fault is in `found`, whichever side it came from.
+    What was measured before a fault is in `found`, and written, whichever side it
+    came from.
     """
     beside = [name for name in wanted if settings.quick and name in _OF_COMMANDS]
     with futures.ThreadPoolExecutor(max_workers=1) as pool:
@@ -162,6 +181,7 @@ def _measure(settings: BenchmarkSettings, sections: list[str], found: _Found) ->
         began = time.perf_counter()
         for row in section.measure(*arguments):
             found.rows[name].append(row)
+            found.write(found)
             shown = report.cells(row.as_dict())
             print(f"{name}: " + " | ".join(filter(None, shown)), flush=True)
         found.seconds[name] = round(time.perf_counter() - began, 1)
