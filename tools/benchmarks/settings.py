@@ -65,7 +65,7 @@ class BenchmarkSettings:
     @property
     def gpu_batch(self) -> int:
         """Notes of a batch that keeps a GPU busy."""
-        return 32 if self.quick else 1024
+        return 4 if self.quick else 1024
 
 
 NO_GPU = "no GPU here; the other rows are the CPU's"
