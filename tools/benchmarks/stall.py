@@ -29,8 +29,7 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
     if notes.shards is not None:
         ways[input_section.STREAMS] = input_section.streams
     for name, batches_of in ways.items():
-        run = run_settings(settings.width)
-        yield _waiting(settings, run, name, batches_of(notes))
+        yield _waiting(settings, name, batches_of(notes))
     if notes.shards is None:
         why = "the set has no record files by family: prepare --family_shards"
         yield missing(SECTION, input_section.STREAMS, why, AIM)
@@ -40,10 +39,9 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
         yield missing(SECTION, _DEVICE_WAITS, NO_GPU)
 
 
-def _waiting(
-    settings: BenchmarkSettings, run: RunSettings, name: str, data: tf.data.Dataset
-) -> Row:
+def _waiting(settings: BenchmarkSettings, name: str, data: tf.data.Dataset) -> Row:
     """Time in `next` of all time, in steps that end before the next batch is asked."""
+    run = run_settings(settings.width)
     stepper = Stepper(run, len(FAMILIES), lambda context: data)
     for _ in range(_WARM_UP):
         stepper.step(stepper.next_batch())
