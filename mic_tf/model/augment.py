@@ -5,11 +5,32 @@ from `randomness`, every op compiles under XLA, and none of it is in the model, 
 none can be in an exported graph or in an evaluation.
 """
 
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
 import tensorflow as tf
 
-from mic_tf.model import randomness, recording
+from mic_tf.model import compiling, pieces, randomness, recording
 from mic_tf.settings import AugmentSettings
 from mic_tf.taxonomy import SAMPLE_RATE
+
+_NOTES_TOGETHER = 4
+"""Notes in a piece of a batch, at least."""
+_BYTES_DEVIATION = ((256**2 - 1) / 12) ** 0.5
+"""Standard deviation of a byte of which all values are as likely."""
+
+
+class Change(NamedTuple):
+    """What is done to each note of a batch, as chance will have it.
+
+    Attributes:
+      function: makes changed waveforms of waveforms, float32 [notes, samples], and of
+        what was drawn for these notes.
+      drawn: [batch, ...] each.
+    """
+
+    function: Callable[..., tf.Tensor]
+    drawn: Sequence[tf.Tensor]
 
 
 def augment_waveforms(
@@ -26,25 +47,38 @@ def augment_waveforms(
       The changed waveforms, float32 in about [-1, 1], and their targets. Unchanged
       (also in dtype) where nothing is switched on.
     """
-    wanted = [
-        settings.shift_seconds,
-        settings.drive_db,
-        settings.noise_snr_db,
-        settings.mixup_alpha,
-    ]
-    if not any(wanted):
-        return waveform, target
-    if waveform.dtype.is_integer:
-        waveform = tf.cast(waveform, tf.float32) / 32768.0
+    changes = []
     if settings.shift_seconds:
-        waveform = delay(waveform, settings.shift_seconds)
+        changes.append(delay(waveform, settings.shift_seconds))
     if settings.drive_db:
-        waveform = overdrive(waveform, settings.drive_db)
+        changes.append(overdrive(waveform, settings.drive_db))
     if settings.noise_snr_db:
-        waveform = add_noise(waveform, settings.noise_snr_db)
+        changes.append(noise(waveform, settings.noise_snr_db))
+    if not (changes or settings.mixup_alpha):
+        return waveform, target
+    parts = apply(waveform, changes)
     if settings.mixup_alpha:
-        waveform, target = mixup(waveform, target, settings.mixup_alpha)
-    return waveform, target
+        parts, target = mixup(parts, target, settings.mixup_alpha)
+    return tf.concat(parts, axis=0), target
+
+
+def apply(waveform: tf.Tensor, changes: Sequence[Change]) -> list[tf.Tensor]:
+    """Changes the notes of a batch, few of them at a time.
+
+    Args:
+      waveform: int16 or float [batch, samples].
+      changes: what to do, one after the other.
+
+    Returns:
+      The batch in parts, float32 [notes, samples], in about [-1, 1] before the changes.
+    """
+    count = pieces.count(waveform.shape[0], _NOTES_TOGETHER)
+    parts = [compiling.fuse(_floats, part) for part in tf.split(waveform, count)]
+    for function, drawn in changes:
+        drawn_of_parts = [tf.split(tensor, count) for tensor in drawn]
+        of_parts = zip(parts, *drawn_of_parts, strict=True)
+        parts = [function(*of_part) for of_part in of_parts]
+    return parts
 
 
 def augment_log_mel(
@@ -72,66 +106,146 @@ def augment_log_mel(
     return log_mel
 
 
-def delay(waveform: tf.Tensor, longest_seconds: float) -> tf.Tensor:
+def delay(waveform: tf.Tensor, longest_seconds: float) -> Change:
     """Starts each note later, on half the notes; what runs over the end is lost."""
-    batch, samples = _shape(waveform)
+    batch, _ = _shape(waveform)
     longest = int(longest_seconds * SAMPLE_RATE)
     amount = tf.random.stateless_uniform(
         [batch], randomness.seed_for("delay"), -longest, longest, tf.int32
     )
-    position = tf.range(samples)[tf.newaxis] - tf.maximum(amount, 0)[:, tf.newaxis]
-    moved = tf.gather(waveform, tf.maximum(position, 0), batch_dims=1)
-    return tf.where(position >= 0, moved, 0.0)
+    return Change(_delayed, [tf.maximum(amount, 0)])
 
 
-def overdrive(waveform: tf.Tensor, most_db: float) -> tf.Tensor:
+def overdrive(waveform: tf.Tensor, most_db: float) -> Change:
     """Drives a third of the notes by up to `most_db` over what their peak may be.
 
     Half of those bend (tanh, as amplifiers do), half are cut off (as converters do).
     """
     batch, _ = _shape(waveform)
     draws = tf.random.stateless_uniform([batch, 3], randomness.seed_for("overdrive"))
-    peak = tf.reduce_max(tf.abs(waveform), axis=1, keepdims=True)
-    gain = tf.pow(10.0, most_db / 20.0 * draws[:, :1]) / tf.maximum(peak, 1e-4)
-    bent = tf.tanh(waveform * gain)
-    cut = tf.clip_by_value(waveform * gain, -1.0, 1.0)
-    driven = peak * tf.where(draws[:, 1:2] < 0.5, bent, cut)
-    return tf.where(draws[:, 2:] < 1 / 3, driven, waveform)
+    gain = tf.pow(10.0, most_db / 20.0 * draws[:, :1])
+    return Change(_driven, [gain, draws[:, 1:2] < 0.5, draws[:, 2:] < 1 / 3])
 
 
-def add_noise(waveform: tf.Tensor, lowest_snr_db: float) -> tf.Tensor:
+def noise(waveform: tf.Tensor, lowest_snr_db: float) -> Change:
     """Adds white noise to half the notes, between `lowest_snr_db` and 60 dB."""
     batch, samples = _shape(waveform)
     draws = tf.random.stateless_uniform([batch, 2], randomness.seed_for("noise"))
     snr_db = lowest_snr_db + draws[:, :1] * (60.0 - lowest_snr_db)
     wanted = tf.cast(draws[:, 1:] < 0.5, tf.float32)
-    level = tf.sqrt(tf.reduce_mean(tf.square(waveform), axis=1, keepdims=True))
-    noise = tf.random.stateless_normal(
-        [batch, samples], randomness.seed_for("noise_samples")
+    # Four samples of each drawn number, with an eighth of a normal one's time. Of many
+    # samples, as in a frame, the sum is as normal of either.
+    numbers = tf.random.stateless_uniform(
+        [batch, -(-samples // 4)],
+        randomness.seed_for("noise_samples"),
+        minval=None,
+        maxval=None,
+        dtype=tf.int32,
     )
-    return waveform + wanted * level * tf.pow(10.0, -snr_db / 20.0) * noise
+    return Change(_with_noise, [wanted * tf.pow(10.0, -snr_db / 20.0), numbers])
 
 
 def mixup(
-    waveform: tf.Tensor, target: tf.Tensor, alpha: float
-) -> tuple[tf.Tensor, tf.Tensor]:
+    parts: Sequence[tf.Tensor], target: tf.Tensor, alpha: float
+) -> tuple[list[tf.Tensor], tf.Tensor]:
     """Mixes each note with its neighbour in the batch, at equal level, and targets.
 
     Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization". The share is
     drawn from Kumaraswamy(alpha, alpha), which stands in for Beta(alpha, alpha): it
     has a closed inverse, where Beta needs Gamma, which XLA lacks. The larger share
     stays with the note itself.
+
+    Args:
+      parts: of a batch, float32 [notes, samples].
+      target: probabilities of the families, float32 [batch, families].
+      alpha: of the distribution of the shares; the smaller, the less is mixed.
+
+    Returns:
+      The mixed parts and their targets.
     """
-    batch, _ = _shape(waveform)
+    batch, _ = _shape(target)
     uniform = tf.random.stateless_uniform(
         [batch, 1], randomness.seed_for("mixup"), 1e-6, 1.0 - 1e-6
     )
     share = tf.pow(1.0 - tf.pow(1.0 - uniform, 1.0 / alpha), 1.0 / alpha)
     share = tf.maximum(share, 1.0 - share)
-    level = tf.sqrt(tf.reduce_mean(tf.square(waveform), axis=1, keepdims=True))
-    even = waveform * 0.1 / tf.maximum(level, 1e-4)
-    mixed = share * even + (1.0 - share) * tf.roll(even, 1, axis=0)
+    level = tf.concat([_level(part) for part in parts], axis=0)
+    even = 0.1 / tf.maximum(level, 1e-4)
+    own, neighbours = share * even, (1.0 - share) * tf.roll(even, 1, axis=0)
+    of_parts = zip(
+        parts,
+        [parts[-1], *parts[:-1]],
+        tf.split(own, len(parts)),
+        tf.split(neighbours, len(parts)),
+        strict=True,
+    )
+    mixed = [
+        compiling.fuse(_mixed, part, before[-1:], own, neighbours)
+        for part, before, own, neighbours in of_parts
+    ]
     return mixed, share * target + (1.0 - share) * tf.roll(target, 1, axis=0)
+
+
+def _floats(waveform: tf.Tensor) -> tf.Tensor:
+    """float32 in about [-1, 1]."""
+    if waveform.dtype.is_integer:
+        return tf.cast(waveform, tf.float32) / 32768.0
+    return tf.cast(waveform, tf.float32)
+
+
+def _delayed(waveform: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
+    return compiling.fuse(_moved, waveform, amount)
+
+
+def _moved(waveform: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
+    _, samples = _shape(waveform)
+    position = tf.range(samples)[tf.newaxis] - amount[:, tf.newaxis]
+    moved = tf.gather(waveform, tf.maximum(position, 0), batch_dims=1)
+    return tf.where(position >= 0, moved, 0.0)
+
+
+def _driven(
+    waveform: tf.Tensor, gain: tf.Tensor, bends: tf.Tensor, wanted: tf.Tensor
+) -> tf.Tensor:
+    highest = tf.reduce_max(waveform, axis=1, keepdims=True)
+    lowest = tf.reduce_min(waveform, axis=1, keepdims=True)
+    peak = tf.maximum(highest, -lowest)
+    return compiling.fuse(_bent_or_cut, waveform, peak, gain, bends, wanted)
+
+
+def _bent_or_cut(
+    waveform: tf.Tensor,
+    peak: tf.Tensor,
+    gain: tf.Tensor,
+    bends: tf.Tensor,
+    wanted: tf.Tensor,
+) -> tf.Tensor:
+    loud = waveform * (gain / tf.maximum(peak, 1e-4))
+    driven = tf.where(bends, tf.tanh(loud), tf.clip_by_value(loud, -1.0, 1.0))
+    return tf.where(wanted, peak * driven, waveform)
+
+
+def _with_noise(waveform: tf.Tensor, share: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
+    notes, samples = _shape(waveform)
+    white = tf.reshape(tf.bitcast(numbers, tf.int8), [notes, -1])[:, :samples]
+    level = share * _level(waveform) / _BYTES_DEVIATION
+    return compiling.fuse(_sum_of_both, waveform, white, level)
+
+
+def _sum_of_both(waveform: tf.Tensor, white: tf.Tensor, level: tf.Tensor) -> tf.Tensor:
+    return waveform + level * (tf.cast(white, tf.float32) + 0.5)
+
+
+def _mixed(
+    waveform: tf.Tensor, before: tf.Tensor, own: tf.Tensor, neighbours: tf.Tensor
+) -> tf.Tensor:
+    """Each note and the one before it, of the first that of `before`."""
+    return own * waveform + neighbours * tf.concat([before, waveform[:-1]], axis=0)
+
+
+def _level(waveform: tf.Tensor) -> tf.Tensor:
+    """Root mean square of each note, [notes, 1]."""
+    return tf.sqrt(tf.reduce_mean(tf.square(waveform), axis=1, keepdims=True))
 
 
 def roll(log_mel: tf.Tensor, most_bands: int) -> tf.Tensor:

@@ -32,6 +32,12 @@ def call(function: Callable[..., Any], *tensors: tf.Tensor, **sizes: Hashable) -
     return _compiled(function, shapes, **sizes)(*tensors)
 
 
+def fuse(function: Callable[..., Any], *tensors: tf.Tensor) -> Any:
+    """`function(*tensors)`, compiled where that gains and all sizes are known."""
+    known = all(tensor.shape.is_fully_defined() for tensor in tensors)
+    return call(function, *tensors) if known and gains() else function(*tensors)
+
+
 @functools.cache
 def _compiled(
     function: Callable[..., Any], _shapes: Hashable, **sizes: Hashable

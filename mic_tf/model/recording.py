@@ -18,6 +18,8 @@ _NOTE_SECONDS = NOTE_SAMPLES / SAMPLE_RATE
 _MEL_SLOPE = 1127.0
 """Mel per natural logarithm of 1 + hertz / 700, as `tf.signal` has it."""
 _HIGHEST_MEL = _MEL_SLOPE * float(np.log1p(SAMPLE_RATE / 1400.0))
+_DECIBELS = 10.0 / float(np.log(10.0))
+"""Of a natural logarithm of power."""
 _CUT_DB_PER_OCTAVE = 24.0
 _ONSET_DB = 40.0
 _LOW_CUT_FROM = 40.0
@@ -173,7 +175,7 @@ def echo(decibels: tf.Tensor, share: float) -> tf.Tensor:
     per_frame = float(-np.log(1e6) * _NOTE_SECONDS / (frames - 1)) / seconds
     kernel = later * tf.exp(per_frame * age)
     kernel *= level / tf.reduce_sum(kernel[:, -1:], axis=2, keepdims=True)
-    power = tf.pow(10.0, decibels / 10.0)
+    power = _to_power(decibels)
     return _to_decibels(power + tf.matmul(kernel, power))
 
 
@@ -211,7 +213,7 @@ def noise_floor(decibels: tf.Tensor, loudest_db: float, top_db: float) -> tf.Ten
         [batch, frames, n_mels], randomness.seed_for("floor_grain"), stddev=3.0
     )
     noise = level + colour + grain
-    return _to_decibels(tf.pow(10.0, decibels / 10.0) + tf.pow(10.0, noise / 10.0))
+    return _to_decibels(_to_power(decibels) + _to_power(noise))
 
 
 def _octaves(n_mels: int) -> np.ndarray:
@@ -231,12 +233,15 @@ def _below_maximum(decibels: tf.Tensor) -> tf.Tensor:
 
 def _level(decibels: tf.Tensor) -> tf.Tensor:
     """Decibels of all bands together, [batch, frames, 1]."""
-    power = tf.reduce_sum(tf.pow(10.0, decibels / 10.0), axis=2, keepdims=True)
-    return _to_decibels(power)
+    return _to_decibels(tf.reduce_sum(_to_power(decibels), axis=2, keepdims=True))
 
 
 def _to_decibels(power: tf.Tensor) -> tf.Tensor:
-    return float(10.0 / np.log(10.0)) * tf.math.log(tf.maximum(power, 1e-16))
+    return _DECIBELS * tf.math.log(tf.maximum(power, 1e-16))
+
+
+def _to_power(decibels: tf.Tensor) -> tf.Tensor:
+    return tf.exp(decibels / _DECIBELS)
 
 
 def _draws(name: str, shape: list) -> tf.Tensor:

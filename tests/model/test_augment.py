@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mic_tf.model import augment, randomness
+from mic_tf.model import augment, compiling, randomness
 from mic_tf.settings import AugmentSettings
 
 WAVEFORM = {
@@ -50,6 +50,12 @@ def at_step(step, function, *arguments):
         return function(*arguments)
 
 
+def changed_at_step(step, change, waveform, amount):
+    with randomness.step_randomness(7, tf.constant(step, tf.int64)):
+        parts = augment.apply(waveform, [change(waveform, amount)])
+    return tf.concat(parts, axis=0).numpy()
+
+
 @pytest.mark.parametrize("name", WAVEFORM)
 def test_waveform_augmentation_changes_the_batch_and_keeps_it_finite(name, waveforms):
     settings = AugmentSettings(**{name: WAVEFORM[name]})
@@ -84,7 +90,7 @@ def test_overdrive_bends_or_cuts_a_third_of_the_notes_below_their_peak():
     notes = 600
     sine = 0.5 * np.sin(np.arange(400) * 0.1).astype(np.float32)
     waveform = tf.constant(np.tile(sine, [notes, 1]))
-    driven = at_step(1, augment.overdrive, waveform, 20.0).numpy()
+    driven = changed_at_step(1, augment.overdrive, waveform, 20.0)
     changed = np.abs(driven - sine).max(axis=1) > 1e-6
     assert 0.25 < changed.mean() < 0.42
     assert np.abs(driven).max() <= np.abs(sine).max() + 1e-6
@@ -99,7 +105,9 @@ def test_overdrive_bends_or_cuts_a_third_of_the_notes_below_their_peak():
 
 def test_mixup_mixes_labels_in_the_shares_of_the_sounds():
     waveform = tf.linalg.diag(tf.fill([8], 1000.0)) / 32768.0
-    mixed, target = at_step(1, augment.mixup, waveform, TARGET, 0.4)
+    parts = tf.split(waveform, 4)
+    parts, target = at_step(1, augment.mixup, parts, TARGET, 0.4)
+    mixed = tf.concat(parts, axis=0)
     share = (mixed / tf.reduce_sum(mixed, axis=1, keepdims=True)).numpy()
     assert share == pytest.approx(target.numpy()[:, :8], abs=1e-5)
     assert (np.diag(share) >= 0.5).all()
@@ -131,12 +139,50 @@ def test_roll_shifts_whole_notes_by_a_few_bands(log_mels):
 
 def test_delay_only_moves_sound_later(waveforms):
     sound = tf.cast(waveforms, tf.float32)
-    moved = at_step(1, augment.delay, sound, 0.2).numpy()
+    moved = changed_at_step(1, augment.delay, sound, 0.2)
     amounts = [np.argmax(row != 0) for row in moved]
     assert 0 in amounts
     assert max(amounts) > 0
     for before, after, amount in zip(sound.numpy(), moved, amounts, strict=True):
         assert np.array_equal(after[amount:], before[: len(before) - amount])
+
+
+def test_noise_is_white_and_as_loud_as_asked_for():
+    notes, samples = 400, 4096
+    level = np.linspace(0.01, 0.5, notes, dtype=np.float32)[:, np.newaxis]
+    sound = np.where(np.arange(samples) % 2 < 1, level, -level).astype(np.float32)
+    noise = changed_at_step(1, augment.noise, tf.constant(sound), 10.0) - sound
+    noisy = np.abs(noise).max(axis=1) > 0
+    assert 0.4 < noisy.mean() < 0.6
+    noise = noise[noisy] / level[noisy]
+    snr_db = -20 * np.log10(noise.std(axis=1))
+    assert 9.5 < snr_db.min() < 13
+    assert 57 < snr_db.max() < 60.5
+    assert abs(np.mean(snr_db) - 35) < 3
+    white = noise / noise.std(axis=1, keepdims=True)
+    assert np.abs(white.mean(axis=1)).max() < 4.5 / samples**0.5
+    power = np.mean(np.abs(np.fft.rfft(white)[:, 1:-1]) ** 2, axis=0) / samples
+    # The mean of that many draws from an exponential distribution.
+    assert np.abs(power - 1).max() < 4.5 / len(white) ** 0.5
+    echoes = [np.mean(white[:, lag:] * white[:, :-lag]) for lag in range(1, 9)]
+    assert np.abs(echoes).max() < 4.5 / white.size**0.5
+
+
+@pytest.mark.usefixtures("compiling_cpu")
+def test_compiled_it_is_the_same(waveforms, monkeypatch):
+    settings = AugmentSettings(**WAVEFORM)
+    compiled, _ = at_step(2, augment.augment_waveforms, waveforms, TARGET, settings)
+    monkeypatch.setattr(compiling, "gains", lambda: False)
+    plain, _ = at_step(2, augment.augment_waveforms, waveforms, TARGET, settings)
+    assert np.abs(compiled - plain).max() < 1e-6
+
+
+def test_a_batch_in_parts_is_changed_as_a_whole_one(waveforms, monkeypatch):
+    settings = AugmentSettings(**WAVEFORM)
+    parts, _ = at_step(2, augment.augment_waveforms, waveforms, TARGET, settings)
+    monkeypatch.setattr(augment.pieces, "count", lambda *_: 1)
+    whole, _ = at_step(2, augment.augment_waveforms, waveforms, TARGET, settings)
+    assert np.abs(parts - whole).max() < 1e-6
 
 
 def test_chance_is_a_function_of_seed_and_step(log_mels):

@@ -40,6 +40,22 @@ def test_a_function_is_traced_once_for_its_shapes_and_sizes():
     assert traced == [(1, 3), (2, 3), (1, 4), (2, 4)]
 
 
+def test_parts_are_fused_where_all_sizes_are_known():
+    traced = []
+
+    def double(x: tf.Tensor) -> tf.Tensor:
+        traced.append(x.shape)
+        return x + x
+
+    @tf.function(input_signature=[tf.TensorSpec([None])])
+    def of_any_size(x: tf.Tensor) -> tf.Tensor:
+        return compiling.fuse(double, x)
+
+    assert np.array_equal(compiling.fuse(double, tf.ones([3])), [2, 2, 2])
+    assert np.array_equal(of_any_size(tf.ones([2])), [2, 2])
+    assert [shape.is_fully_defined() for shape in traced] == [True, False]
+
+
 def test_an_accelerator_needs_no_compiled_parts(monkeypatch):
     assert compiling.gains()
     monkeypatch.setattr(pieces, "on_accelerator", lambda: True)
