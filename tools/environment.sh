@@ -9,6 +9,7 @@
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=
+compiles_all=yes # Of what is installed; empty: left to who imports it.
 
 say() { printf '%s\n' "$@"; }
 
@@ -115,7 +116,8 @@ install() {
     fail "requirements-nodeps.txt could not be installed; on Python 3.13 it is built" \
       "from source and needs a C++ compiler (Python 3.10 to 3.12 do not)"
   # Some packages have files that are of no Python 3; what fails is compiled at need.
-  "$folder/bin/python" -m compileall -q -j 0 "$folder/lib" >/dev/null 2>&1 || true
+  [ -z "$compiles_all" ] ||
+    "$folder/bin/python" -m compileall -q -j 0 "$folder/lib" >/dev/null 2>&1 || true
   for set in "${wanted[@]}"; do
     fingerprint "$set" >"$folder/installed${set:+-$set}"
   done
