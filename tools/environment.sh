@@ -9,7 +9,7 @@
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=
-compiles_all=yes # Of what is installed; empty: left to who imports it.
+compiles_all=yes # Of what is installed; empty: left to who imports it, then and later.
 
 say() { printf '%s\n' "$@"; }
 

@@ -63,7 +63,7 @@ def augment_waveforms(
 
 
 def apply(waveform: tf.Tensor, changes: Sequence[Change]) -> list[tf.Tensor]:
-    """Changes the notes of a batch, few of them at a time.
+    """Changes the notes of a batch, on a CPU in pieces of it.
 
     Args:
       waveform: int16 or float [batch, samples].
@@ -73,9 +73,9 @@ def apply(waveform: tf.Tensor, changes: Sequence[Change]) -> list[tf.Tensor]:
       The batch in parts, float32 [notes, samples], in about [-1, 1] before the changes.
     """
     count = pieces.count(waveform.shape[0], _NOTES_TOGETHER)
-    parts = [compiling.fuse(_floats, part) for part in tf.split(waveform, count)]
+    parts = [compiling.fuse(_floats, part) for part in pieces.split(waveform, count)]
     for function, drawn in changes:
-        drawn_of_parts = [tf.split(tensor, count) for tensor in drawn]
+        drawn_of_parts = [pieces.split(tensor, count) for tensor in drawn]
         of_parts = zip(parts, *drawn_of_parts, strict=True)
         parts = [function(*of_part) for of_part in of_parts]
     return parts
@@ -128,13 +128,15 @@ def overdrive(waveform: tf.Tensor, most_db: float) -> Change:
 
 
 def noise(waveform: tf.Tensor, lowest_snr_db: float) -> Change:
-    """Adds white noise to half the notes, between `lowest_snr_db` and 60 dB."""
+    """Adds white noise to half the notes, between `lowest_snr_db` and 60 dB.
+
+    Its samples are uniform; what a frame's window adds up is as good as normal.
+    """
     batch, samples = _shape(waveform)
     draws = tf.random.stateless_uniform([batch, 2], randomness.seed_for("noise"))
     snr_db = lowest_snr_db + draws[:, :1] * (60.0 - lowest_snr_db)
     wanted = tf.cast(draws[:, 1:] < 0.5, tf.float32)
-    # Four samples of each drawn number, with an eighth of a normal one's time. Of many
-    # samples, as in a frame, the sum is as normal of either.
+    # Four samples of each number: to draw normal ones takes eight times as long.
     numbers = tf.random.stateless_uniform(
         [batch, -(-samples // 4)],
         randomness.seed_for("noise_samples"),
@@ -175,8 +177,8 @@ def mixup(
     of_parts = zip(
         parts,
         [parts[-1], *parts[:-1]],
-        tf.split(own, len(parts)),
-        tf.split(neighbours, len(parts)),
+        pieces.split(own, len(parts)),
+        pieces.split(neighbours, len(parts)),
         strict=True,
     )
     mixed = [

@@ -27,3 +27,11 @@ def count(batch: int | None, together: int) -> int:
         return 1
     most = max(1, min(batch // together, _MOST))
     return next(pieces for pieces in range(most, 0, -1) if batch % pieces == 0)
+
+
+def split(tensor: tf.Tensor, count: int) -> list[tf.Tensor]:
+    """A batch in equal pieces, itself where there is one.
+
+    TensorFlow's GPUs split no integers: they would go to the host and back.
+    """
+    return [tensor] if count == 1 else tf.split(tensor, count)

@@ -40,20 +40,27 @@ def test_a_function_is_traced_once_for_its_shapes_and_sizes():
     assert traced == [(1, 3), (2, 3), (1, 4), (2, 4)]
 
 
-def test_parts_are_fused_where_all_sizes_are_known():
-    traced = []
+def test_parts_are_compiled_where_all_sizes_are_known(monkeypatch):
+    compiled = []
 
     def double(x: tf.Tensor) -> tf.Tensor:
-        traced.append(x.shape)
         return x + x
+
+    def call(function, *tensors):
+        compiled.append([tensor.shape for tensor in tensors])
+        return function(*tensors)
 
     @tf.function(input_signature=[tf.TensorSpec([None])])
     def of_any_size(x: tf.Tensor) -> tf.Tensor:
         return compiling.fuse(double, x)
 
+    monkeypatch.setattr(compiling, "call", call)
     assert np.array_equal(compiling.fuse(double, tf.ones([3])), [2, 2, 2])
     assert np.array_equal(of_any_size(tf.ones([2])), [2, 2])
-    assert [shape.is_fully_defined() for shape in traced] == [True, False]
+    assert compiled == [[tf.TensorShape([3])]]
+    monkeypatch.setattr(compiling, "gains", lambda: False)
+    assert np.array_equal(compiling.fuse(double, tf.ones([3])), [2, 2, 2])
+    assert len(compiled) == 1
 
 
 def test_an_accelerator_needs_no_compiled_parts(monkeypatch):
