@@ -123,7 +123,8 @@ install() {
   done
 }
 
-use_environment() {
+# Makes or reuses the environment, with nothing in it yet, and sets `python`.
+choose_environment() {
   local interpreter folder
   interpreter=$project/.venv/bin/python
   if [ -n "${PYTHON:-}" ] || ! is_supported "$interpreter"; then
@@ -132,5 +133,9 @@ use_environment() {
   folder=$(environment_folder "$interpreter")
   python=$folder/bin/python
   "$python" -m pip --version >/dev/null 2>&1 || make_environment "$interpreter" "$folder"
-  install "$folder" "$@"
+}
+
+use_environment() {
+  choose_environment
+  install "${python%/bin/python}" "$@"
 }
