@@ -11,11 +11,10 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from mic_tf.model import compiling, pieces, randomness, recording
+from mic_tf.model.frontend import floats
 from mic_tf.settings import AugmentSettings
 from mic_tf.taxonomy import SAMPLE_RATE
 
-_NOTES_TOGETHER = 4
-"""Notes in a piece of a batch, at least."""
 _BYTES_DEVIATION = ((256**2 - 1) / 12) ** 0.5
 """Standard deviation of a byte of which all values are as likely."""
 
@@ -72,8 +71,8 @@ def apply(waveform: tf.Tensor, changes: Sequence[Change]) -> list[tf.Tensor]:
     Returns:
       The batch in parts, float32 [notes, samples], in about [-1, 1] before the changes.
     """
-    count = pieces.count(waveform.shape[0], _NOTES_TOGETHER)
-    parts = [compiling.fuse(_floats, part) for part in pieces.split(waveform, count)]
+    count = pieces.count(waveform.shape[0])
+    parts = [compiling.fuse(floats, part) for part in pieces.split(waveform, count)]
     for function, drawn in changes:
         drawn_of_parts = [pieces.split(tensor, count) for tensor in drawn]
         of_parts = zip(parts, *drawn_of_parts, strict=True)
@@ -174,25 +173,16 @@ def mixup(
     level = tf.concat([_level(part) for part in parts], axis=0)
     even = 0.1 / tf.maximum(level, 1e-4)
     own, neighbours = share * even, (1.0 - share) * tf.roll(even, 1, axis=0)
+    last_notes = [part[-1:] for part in parts]
     of_parts = zip(
         parts,
-        [parts[-1], *parts[:-1]],
+        [last_notes[-1], *last_notes[:-1]],
         pieces.split(own, len(parts)),
         pieces.split(neighbours, len(parts)),
         strict=True,
     )
-    mixed = [
-        compiling.fuse(_mixed, part, before[-1:], own, neighbours)
-        for part, before, own, neighbours in of_parts
-    ]
+    mixed = [compiling.fuse(_mixed, *of_part) for of_part in of_parts]
     return mixed, share * target + (1.0 - share) * tf.roll(target, 1, axis=0)
-
-
-def _floats(waveform: tf.Tensor) -> tf.Tensor:
-    """float32 in about [-1, 1]."""
-    if waveform.dtype.is_integer:
-        return tf.cast(waveform, tf.float32) / 32768.0
-    return tf.cast(waveform, tf.float32)
 
 
 def _delayed(waveform: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:

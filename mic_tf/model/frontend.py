@@ -15,8 +15,6 @@ from mic_tf.taxonomy import SAMPLE_RATE
 
 _PACKAGE = "mic_tf"
 _AMIN = 1e-10
-_NOTES_TOGETHER = 4
-"""Notes in a piece of a batch, at least."""
 _BANDS_TOGETHER = 24
 """Mel bands of one product, about."""
 _LEAST_SILENCE = 0.1
@@ -105,6 +103,13 @@ def _turned(waveform: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(turned, waveform.shape)
 
 
+def floats(waveform: tf.Tensor) -> tf.Tensor:
+    """Waveforms as float32; int16 is scaled to [-1, 1]."""
+    if waveform.dtype.is_integer:
+        return tf.cast(waveform, tf.float32) / 32768.0
+    return tf.cast(waveform, tf.float32)
+
+
 def _hz_to_mel(frequency: float) -> float:
     return 2595.0 * np.log10(1.0 + frequency / 700.0)
 
@@ -182,7 +187,7 @@ class LogMel(keras.layers.Layer):
 
     def decibels(self, waveform: tf.Tensor) -> tf.Tensor:
         """Decibels below each note's maximum, in [-top_db, 0]: before the scaling."""
-        count = pieces.count(waveform.shape[0], _NOTES_TOGETHER)
+        count = pieces.count(waveform.shape[0])
         if count == 1:
             return self._decibels(waveform)
         parts = [self._decibels(part) for part in tf.split(waveform, count)]
@@ -236,12 +241,8 @@ class LogMel(keras.layers.Layer):
 
     def mel_power(self, waveform: tf.Tensor) -> tf.Tensor:
         """Mel power spectrogram, `[batch, frames, n_mels]` float32."""
-        if waveform.dtype.is_integer:
-            waveform = tf.cast(waveform, tf.float32) / 32768.0
-        else:
-            waveform = tf.cast(waveform, tf.float32)
         half = self.n_fft // 2
-        padded = tf.pad(waveform, [[0, 0], [half, half]])
+        padded = tf.pad(floats(waveform), [[0, 0], [half, half]])
         spectrum = tf.signal.stft(
             padded, self.n_fft, self.hop_length, fft_length=self.n_fft
         )

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 _MOST = 8
+_WAVEFORMS_TOGETHER = 4
 
 
 def on_accelerator() -> bool:
@@ -13,7 +14,7 @@ def on_accelerator() -> bool:
     return any(device.device_type != "CPU" for device in devices)
 
 
-def count(batch: int | None, together: int) -> int:
+def count(batch: int | None, together: int = _WAVEFORMS_TOGETHER) -> int:
     """Into how many equal pieces a batch is cut, which may run at the same time.
 
     Some ops use one core only, so that pieces keep the others busy. On an accelerator
@@ -21,7 +22,8 @@ def count(batch: int | None, together: int) -> int:
 
     Args:
       batch: its notes; None where that is not known before it runs.
-      together: notes of a piece, at least; a smaller batch stays whole.
+      together: notes of a piece, at least; a smaller batch stays whole. The default is
+        for what is as large as waveforms.
     """
     if not batch or on_accelerator():
         return 1
