@@ -8,9 +8,10 @@ r"""What changes to a recipe are worth, by cross-validation over instruments.
 Trains the recipe as it is and with each change, once for each fold of instruments,
 tests every fold and pools the answers: one row for each change, with the figures before
 it and after it. --exclude names notes that no fold is to have, as those of a published
-valid split that is kept for another look. The figures of every change go into
---results; what stands there is not trained again, what was interrupted goes on.
---print_only shows the table of what is there.
+valid split that is kept for another look. {fold} in a flag is the fold's number, so a
+second stage goes on from the same fold of the first: --init_from=runs/{fold}. The
+figures of every change go into --results; what stands there is not trained again, what
+was interrupted goes on. --print_only shows the table of what is there.
 """
 
 import csv
@@ -149,7 +150,7 @@ def _measured(name: str, wanted: list[str]) -> dict[str, Any]:
         kept_runs.call(
             "mic_tf.train",
             f"--flagfile={pathlib.Path(flag.recipe).absolute()}",
-            *wanted,
+            *(word.replace("{fold}", str(fold)) for word in wanted),
             "--protocol=instrument",
             f"--folds={flag.folds}",
             f"--fold={fold}",

@@ -101,6 +101,14 @@ def test_each_change_is_trained_on_every_fold_and_stands_beside_the_recipe(
     assert capsys.readouterr().out.splitlines()[-1] == without
 
 
+def test_a_second_stage_goes_on_from_its_own_fold_of_the_first(run, trained, tmp_path):
+    common = (f"--recipe={RECIPE}", f"--folder={tmp_path / 'runs'}", "--folds=2")
+    run(*common, "--common=--init_from=runs/{fold}")
+    trainings = [each for each in trained if each[0] == "mic_tf.train"]
+    assert ["--init_from=runs/0" in each for each in trainings] == [True, False]
+    assert ["--init_from=runs/1" in each for each in trainings] == [False, True]
+
+
 @pytest.mark.parametrize(
     "other", ["--folds=3", "--common=--epochs=4", "--recipe=mic_tf/configs/best.cfg"]
 )
