@@ -233,6 +233,13 @@ class AugmentSettings:
         "point down to top_db.",
         minimum=0.0,
     )
+    low_rate: float = setting(
+        0.0,
+        "Share of the notes with nothing above a frequency of 3 to 8 kHz, as in files "
+        "of lower sample rates.",
+        minimum=0.0,
+        maximum=1.0,
+    )
     crop_seconds: float = setting(
         0.0,
         "On half the notes, start by up to this many seconds too late, and on a third "

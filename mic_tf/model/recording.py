@@ -24,6 +24,8 @@ _CUT_DB_PER_OCTAVE = 24.0
 _ONSET_DB = 40.0
 _LOW_CUT_FROM = 40.0
 """Hz from which the octaves of a low cut are counted."""
+_LOWEST_LIMIT = 3000.0
+_LIMIT_DB_PER_BAND = 40.0
 
 
 def record_again(
@@ -47,6 +49,7 @@ def record_again(
         settings.echo,
         settings.tilt_db or settings.equalise_db or settings.band_pass_octaves,
         settings.floor_db,
+        settings.low_rate,
     ]
     if not any(wanted):
         return log_mel
@@ -68,6 +71,8 @@ def record_again(
     if settings.floor_db:
         decibels = noise_floor(decibels, settings.floor_db, top_db)
         decibels = _below_maximum(decibels)
+    if settings.low_rate:
+        decibels = _below_maximum(limit_band(decibels, settings.low_rate))
     recorded = 1.0 + tf.maximum(decibels, -top_db) * (2.0 / top_db)
     batch = _shape(log_mel)[0]
     chosen = _draws("record_again", [batch, 1, 1]) < settings.record_again
@@ -214,6 +219,25 @@ def noise_floor(decibels: tf.Tensor, loudest_db: float, top_db: float) -> tf.Ten
     )
     noise = level + colour + grain
     return _to_decibels(_to_power(decibels) + _to_power(noise))
+
+
+def limit_band(decibels: tf.Tensor, share: float) -> tf.Tensor:
+    """Takes away what files of lower sample rates and lossy codecs do not have.
+
+    Nothing is left above a frequency between 3 and 8 kHz, uniform over the bands.
+
+    Args:
+      decibels: [batch, frames, n_mels].
+      share: of the notes that are limited.
+    """
+    batch, _, n_mels = _shape(decibels)
+    draws = _draws("limit_band", [batch, 2])
+    band = np.arange(n_mels, dtype=np.float32)
+    lowest = float(np.interp(_LOWEST_LIMIT, _band_hertz(n_mels), band))
+    last = lowest + (n_mels - 1 - lowest) * draws[:, :1]
+    last = tf.where(draws[:, 1:] < share, last, float(n_mels))
+    cut = _LIMIT_DB_PER_BAND * tf.maximum(band - last, 0.0)
+    return decibels - cut[:, tf.newaxis]
 
 
 def _octaves(n_mels: int) -> np.ndarray:

@@ -19,6 +19,7 @@ LOG_MEL = {
     "equalise_db": 4.0,
     "echo": 0.5,
     "floor_db": 40.0,
+    "low_rate": 1.0,
     "crop_seconds": 1.0,
     "stretch": 0.2,
     "loop": 1.0,

@@ -30,6 +30,7 @@ def test_result_is_relative_to_its_maximum_and_clipped_as_the_front_end_does(dec
         equalise_db=4.0,
         band_pass_octaves=2.0,
         floor_db=40.0,
+        low_rate=0.5,
     )
     log_mel = 1.0 + decibels * (2.0 / TOP_DB)
     changed = at_step(1, recording.record_again, log_mel, settings, TOP_DB).numpy()
@@ -114,3 +115,19 @@ def test_a_noise_floor_lies_between_its_bounds(decibels):
     assert len(noisy) > 0
     assert noisy.min() > -TOP_DB - 3.0
     assert noisy.max() < -40.0 + 3.0
+
+
+def test_a_low_rate_leaves_nothing_above_some_frequency_from_3_khz_on():
+    flat = tf.zeros([256, 4, 64])
+    changed = at_step(1, recording.limit_band, flat, 0.5).numpy()
+    assert (changed == changed[:, :1]).all()
+    limited = (changed < 0.0).any(axis=(1, 2))
+    assert 0.4 < limited.mean() < 0.6
+    first = (changed[limited, 0] < 0.0).argmax(axis=1)
+    hertz = recording._band_hertz(64)
+    assert 2800.0 < hertz[first.min() - 1] <= 3200.0
+    assert first.max() >= 60
+    kept = np.arange(64) < first[:, np.newaxis]
+    assert (changed[limited, 0][kept] == 0.0).all()
+    gone = np.arange(64) > first[:, np.newaxis] + 1
+    assert (changed[limited, 0][gone] <= -TOP_DB).all()

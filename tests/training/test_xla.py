@@ -20,6 +20,7 @@ EVERYTHING = AugmentSettings(
     equalise_db=2.0,
     echo=0.3,
     floor_db=50.0,
+    low_rate=0.5,
     crop_seconds=0.5,
     stretch=0.1,
     pitch_semitones=2.0,
