@@ -25,6 +25,8 @@ _ONSET_DB = 40.0
 _LOW_CUT_FROM = 40.0
 """Hz from which the octaves of a low cut are counted."""
 _LOWEST_LIMIT = 3000.0
+"""Hz above which a note of a low rate has nothing, at the least; the codecs of speech
+and files of 8,000 Hz come near it."""
 _LIMIT_DB_PER_BAND = 40.0
 
 
