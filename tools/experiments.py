@@ -9,9 +9,10 @@ Trains the recipe as it is and with each change, once for each fold of instrumen
 tests every fold and pools the answers: one row for each change, with the figures before
 it and after it. --exclude names notes that no fold is to have, as those of a published
 valid split that is kept for another look. {fold} in a flag is the fold's number, so a
-second stage goes on from the same fold of the first: --init_from=runs/{fold}. The
-figures of every change go into --results; what stands there is not trained again, what
-was interrupted goes on. --print_only shows the table of what is there.
+second stage goes on from the same fold of the first: --init_from=runs/{fold}, seen from
+the project's folder as all paths in --common and --change. The figures of every change
+go into --results; what stands there is not trained again, what was interrupted goes on.
+--print_only shows the table of what is there.
 """
 
 import csv

@@ -69,13 +69,12 @@ def record_again(
     if settings.echo:
         decibels = echo(decibels, settings.echo)
     decibels += response(decibels, settings)
-    decibels = _below_maximum(decibels)
     if settings.floor_db:
-        decibels = noise_floor(decibels, settings.floor_db, top_db)
-        decibels = _below_maximum(decibels)
+        decibels = noise_floor(_below_maximum(decibels), settings.floor_db, top_db)
     if settings.low_rate:
-        decibels = _below_maximum(limit_band(decibels, settings.low_rate))
-    recorded = 1.0 + tf.maximum(decibels, -top_db) * (2.0 / top_db)
+        decibels = limit_band(decibels, settings.low_rate)
+    decibels = tf.maximum(_below_maximum(decibels), -top_db)
+    recorded = 1.0 + decibels * (2.0 / top_db)
     batch = _shape(log_mel)[0]
     chosen = _draws("record_again", [batch, 1, 1]) < settings.record_again
     return tf.where(chosen, recorded, log_mel)
