@@ -6,8 +6,8 @@ Notes are resampled, spread over the channels at different levels (their mean is
 note) and written by libsndfile. The wanted answer is that for the samples themselves.
 Prints one row for each format and one column for each rate, over all notes and
 channels: how many have the same family, and how far the probability of that family
-is off at most. The lossless formats, from 16 kHz up, must agree within 0.02, or the
-exit status is 1.
+is off at most; then one row for each note, over all of its files. The lossless
+formats, from 16 kHz up, must agree within 0.02, or the exit status is 1.
 """
 
 import csv
@@ -163,11 +163,43 @@ def table(found: list[Case]) -> Iterator[str]:
         cells = []
         for rate in RATES:
             own = [c for c in found if c.format == form and c.rate == rate]
-            same = sum(case.family == case.wanted for case in own)
-            worst = max((case.difference for case in own), default=0.0)
-            cells.append(f"{same}/{len(own)}, {worst:.3f}" if own else "")
+            cells.append(_agreement(own))
         kind = "" if form.lossless else " (lossy)"
         yield f"| {form.container} {form.encoding}{kind} | " + " | ".join(cells) + " |"
+
+
+def notes_table(found: list[Case], ids: list[str]) -> Iterator[str]:
+    """The lines of the table of the notes."""
+    columns = ["note", "samples", "lossless 8 kHz", "from 16 kHz", "lossy", "all"]
+    yield f"| {' | '.join(columns)} |"
+    yield "| --- |" + " --- |" * (len(columns) - 1)
+    for number, name in enumerate(ids):
+        own = [case for case in found if case.note == number]
+        lossless = [case for case in own if case.format.lossless]
+        parts = (
+            [case for case in lossless if case.rate < SAMPLE_RATE],
+            [case for case in lossless if case.rate >= SAMPLE_RATE],
+            [case for case in own if not case.format.lossless],
+        )
+        cells = [_agreement(part) for part in parts]
+        everywhere = "yes" if is_the_same_everywhere(own) else "no"
+        yield f"| {' | '.join([name, own[0].wanted, *cells, everywhere])} |"
+
+
+def is_the_same_everywhere(own: list[Case]) -> bool:
+    """Whether all files of a note agree: lossless ones in their probability, too."""
+    return all(
+        case.family == case.wanted
+        and (case.difference <= TOLERANCE or not case.format.lossless)
+        for case in own
+    )
+
+
+def _agreement(found: list[Case]) -> str:
+    """How many have the family of the samples, and the largest difference."""
+    same = sum(case.family == case.wanted for case in found)
+    worst = max((case.difference for case in found), default=0.0)
+    return f"{same}/{len(found)}, {worst:.3f}" if found else ""
 
 
 def write_csv(path: str, found: list[Case]) -> None:
@@ -194,7 +226,8 @@ def main(arguments: list[str]) -> int:
     found = list(cases(classifier, notes.waveforms))
     channels = ", ".join(map(str, CHANNELS))
     print(f"{len(notes.families)} notes of {notes.words}; {channels} channels\n")
-    print("\n".join(table(found)))
+    print("\n".join(table(found)), end="\n\n")
+    print("\n".join(notes_table(found, notes.ids)))
     wrong = sum(case.is_wrong for case in found)
     print(f"\n{len(found)} files; lossless from 16 kHz up and not the same: {wrong}")
     if _OUT.value:

@@ -31,11 +31,13 @@ class Notes:
     Attributes:
       waveforms: int16 [notes, 64000] at 16 kHz.
       families: name of each note's family.
+      ids: of the notes.
       words: where they are from.
     """
 
     waveforms: np.ndarray
     families: list[str]
+    ids: list[str]
     words: str
 
 
@@ -79,10 +81,12 @@ def notes_of_flags() -> Notes:
     selected = splits.evenly(partition.part(SPLIT.value), COUNT.value)
     if not selected.any():
         raise UserError(f"--split={SPLIT.value}: no notes of {name} in it")
-    waveforms, families = [], []
-    for waveform, family, _, _ in batches.evaluation_batches(
+    waveforms, families, ids = [], [], []
+    for waveform, family, _, row in batches.evaluation_batches(
         records, selected, batch_size=1
     ).as_numpy_iterator():
         waveforms.append(waveform[0])
         families.append(records.index.families[family[0]])
-    return Notes(np.stack(waveforms), families, f"{name} {SPLIT.value} ({words})")
+        ids.append(str(records.index.ids[row[0]]))
+    words = f"{name} {SPLIT.value} ({words})"
+    return Notes(np.stack(waveforms), families, ids, words)

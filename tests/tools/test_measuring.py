@@ -196,6 +196,40 @@ def test_a_lossless_file_with_another_answer_is_wrong():
     assert not is_wrong(lossy, 44_100, "bass", 0.5)
 
 
+def test_a_note_is_the_same_everywhere_where_all_its_files_are():
+    lossless, lossy = format_table.FORMATS[1], format_table.FORMATS[0]
+
+    def case(number: int, form, rate: int, family: str, difference: float):
+        return format_table.Case(form, rate, 1, number, "reed", family, difference)
+
+    found = [
+        case(0, lossless, 8_000, "reed", 0.02),
+        case(0, lossless, 44_100, "reed", 0.001),
+        case(0, lossy, 44_100, "reed", 0.3),
+        case(1, lossless, 8_000, "reed", 0.021),
+        case(2, lossless, 16_000, "reed", 0.0),
+        case(2, lossy, 22_050, "bass", 0.6),
+        case(2, lossy, 44_100, "reed", 0.1),
+    ]
+    lines = list(format_table.notes_table(found, ["first", "second", "third"]))
+    assert [cells(line) for line in lines[2:]] == [
+        ["first", "reed", "1/1, 0.020", "1/1, 0.001", "1/1, 0.300", "yes"],
+        ["second", "reed", "1/1, 0.021", "", "", "no"],
+        ["third", "reed", "", "1/1, 0.000", "1/2, 0.600", "no"],
+    ]
+
+
+def test_the_format_table_has_a_row_for_each_format_and_each_note(
+    tiny_export, small_dataset
+):
+    rows = table_of("format_table.py", tiny_export, small_dataset, "--count=1")
+    formats, notes = rows[:-3], rows[-3:]
+    assert len(formats) == len(format_table.FORMATS)
+    assert notes[0][:2] == ["note", "samples"]
+    assert notes[2][0].startswith("bass_") and notes[2][1]
+    assert all(cell.count("/") == 1 for cell in notes[2][2:5])
+
+
 def test_the_tflite_table_has_a_row_for_each_file(whole_export, small_dataset):
     few = ("--count=4", "--calls=2")
     rows = table_of("tflite_table.py", whole_export, small_dataset, *few)
