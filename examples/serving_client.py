@@ -46,6 +46,8 @@ def main(address: str, labels_path: str, paths: list[str]) -> None:
             content = response.read()
     except urllib.error.HTTPError as error:
         sys.exit(f"{address}: {json.loads(error.read())['error']}")
+    except urllib.error.URLError as error:
+        sys.exit(f"{address}: {error.reason}")
     for path, answer in zip(paths, answers_of(content, labels), strict=True):
         print(f"{path}: {answer[0]} {answer[1]:.4f}")
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from logging import WARNING, LogRecord
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
@@ -69,6 +69,7 @@ def _flags_parser(module: ModuleType) -> Callable[[Sequence[str]], list[str]]:
         try:
             arguments = flags.FLAGS(list(argv))
             _expand_home()
+            _check_text()
             return arguments
         except flags.Error as error:
             return _fail(str(error).split("\n", maxsplit=1)[0])
@@ -80,8 +81,31 @@ def _expand_home() -> None:
     """`--workdir=~/runs`: the shell expands ~ only at the start of a word."""
     for name in flags.FLAGS:
         value = flags.FLAGS[name].value
-        if isinstance(value, str) and value.startswith("~"):
-            flags.FLAGS[name].value = os.path.expanduser(value)
+        if isinstance(value, str):
+            flags.FLAGS[name].value = _expanded(value)
+        elif isinstance(value, list):
+            flags.FLAGS[name].value = [_expanded(entry) for entry in value]
+
+
+def _expanded(value: Any) -> Any:
+    is_below_home = isinstance(value, str) and value.startswith("~")
+    return os.path.expanduser(value) if is_below_home else value
+
+
+def _check_text() -> None:
+    """Refuses bytes that are not UTF-8, as TensorFlow opens no such path.
+
+    Raises:
+      flags.Error: a flag has some.
+    """
+    for name in flags.FLAGS:
+        value = flags.FLAGS[name].value
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not text.isascii():
+                try:
+                    text.encode()
+                except UnicodeEncodeError:
+                    raise flags.Error(f"--{name}={text}: UTF-8 expected") from None
 
 
 def _fail(message: str) -> NoReturn:

@@ -141,9 +141,19 @@ def open_stream(path: str) -> BinaryIO:
     return open(os.dup(number), "wb", buffering=0)
 
 
-def open_new(path: str) -> BinaryIO:
-    """A file to write anew, on any file system."""
-    return tf.io.gfile.GFile(path, "wb")
+def open_new(path: str, beginning: bytes = b"") -> BinaryIO:
+    """A file to write anew, on any file system; what was there stays until it begins.
+
+    Args:
+      path: of the file.
+      beginning: what it begins with. A file that was there is replaced by all of it.
+    """
+    if beginning and not is_remote(path):
+        write_bytes(path, beginning)
+        return tf.io.gfile.GFile(path, "ab")
+    file = tf.io.gfile.GFile(path, "wb")
+    file.write(beginning)
+    return file
 
 
 def _open_number(path: str) -> int | None:

@@ -95,6 +95,8 @@ def main(arguments: list[str]) -> int:
 
     files.register_file_systems(model, flag.out)
     paths = list(find_audio(_with_standard_input(arguments)))
+    if not paths:
+        raise UserError("-: no files on standard input; a name on each line expected")
     classifier = Classifier.load(model)
     least = _min_familiarity(asked, classifier.contract.min_familiarity)
     options = prediction.Options(
@@ -121,8 +123,19 @@ def _check_combination(flag: flags.FlagValues) -> None:
         raise UserError("--timeline, --neighbours: give one of the two")
     if flag.format == "audacity" and not flag.timeline:
         raise UserError("--format=audacity: needs --timeline")
+    if flag.neighbours and _asks_for_doubt(flag):
+        raise UserError(
+            "--min_probability, --min_familiarity: say nothing with --neighbours, "
+            "which names no family"
+        )
+    if flag["hop"].present and not flag.timeline:
+        raise UserError("--hop: needs --timeline")
     if flag.resume and (flag.timeline or flag.neighbours or not flag.out):
         raise UserError("--resume: needs --out, without --timeline or --neighbours")
+
+
+def _asks_for_doubt(flag: flags.FlagValues) -> bool:
+    return flag["min_probability"].present or flag["min_familiarity"].present
 
 
 def _asked_familiarity(asked: str) -> float | None:
@@ -157,13 +170,16 @@ def _min_familiarity(asked: float | None, of_model: float | None) -> float:
 
 def _with_standard_input(arguments: list[str]) -> Iterator[str]:
     """The arguments, with the lines of standard input in place of `-`."""
+    if "-" in arguments:
+        # A name may hold any byte but that of the end of a line.
+        sys.stdin.reconfigure(errors="surrogateescape", newline="\n")
     for argument in arguments:
         if argument != "-":
             yield argument
             continue
         for line in sys.stdin:
             if line.strip():
-                yield line.rstrip("\n")
+                yield line.rstrip("\r\n")
 
 
 def cli() -> None:

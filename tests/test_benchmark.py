@@ -155,6 +155,23 @@ def test_a_section_that_is_not_there_is_refused_with_the_names_of_all():
     assert "frontend, step" in finished.stderr
 
 
+@pytest.mark.parametrize(
+    ("out", "reason"),
+    [
+        ("table.md", "the table goes there"),
+        ("", "is a folder"),
+        ("file/result.json", "file cannot be made: File exists"),
+    ],
+)
+def test_a_result_that_cannot_be_written_is_refused_at_once(tmp_path, out, reason):
+    (tmp_path / "file").touch()
+    finished = benchmark(f"--out={tmp_path}/{out}")
+    assert finished.returncode == 2
+    [line] = finished.stderr.splitlines()
+    assert line.startswith(f"error: --out={tmp_path}") and reason in line
+    assert not finished.stdout
+
+
 def test_contenders_run_in_turn_after_one_run_that_is_not_timed():
     order = []
     timings = measuring.in_turn(

@@ -86,6 +86,40 @@ def test_large_blocks_are_mapped_unless_the_environment_says_no(
     assert finished.stdout.strip() == is_mapped
 
 
+def said_by(code: str, *arguments: str | bytes, **environment: str):
+    """What a command of this code prints, and its status."""
+    finished = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+    return finished.stdout + finished.stderr, finished.returncode
+
+
+ASKED = (
+    "from absl import flags\nfrom mic_tf import command\n"
+    "flags.DEFINE_string('one', '', '')\nflags.DEFINE_list('many', [], '')\n"
+    "def main(_):\n    print(flags.FLAGS.one, flags.FLAGS.many)\n"
+    "command.run(main)"
+)
+
+
+def test_home_is_found_in_a_flag_and_in_each_entry_of_a_list():
+    flags = ("--one=~/a", "--many=~/b,c,~/d")
+    found = said_by(ASKED, *flags, HOME="/home/me")
+    assert found == ("/home/me/a ['/home/me/b', 'c', '/home/me/d']\n", 0)
+
+
+@pytest.mark.parametrize("flag", [b"--one=\xff", b"--many=a,\xff"])
+def test_a_flag_that_is_no_text_is_one_line_and_status_2(flag):
+    said, status = said_by(ASKED, flag)
+    name = flag.decode("ascii", "ignore").split("=")[0]
+    assert (said, status) == (f"error: {name}=\\udcff: UTF-8 expected\n", 2)
+    said, status = said_by(ASKED, "--one=Flöte")
+    assert (said, status) == ("Flöte []\n", 0)
+
+
 @pytest.mark.parametrize("small_heap", [True, False])
 def test_a_command_may_leave_the_heap_as_it_is(small_heap):
     code = (

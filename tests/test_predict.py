@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import pathlib
 import shutil
 import subprocess
@@ -66,11 +67,49 @@ def test_a_model_without_familiarity_refuses_to_be_asked_for_it(tiny_export, tmp
         assert line == f"error: --min_familiarity={asked}: {reason}"
 
 
+def test_a_list_of_files_may_have_any_names(tiny_export, tmp_path):
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 20_000)
+    names = (b"Fl\xf6te.wav", b"two\rparts.wav", b"dos.wav")
+    paths = [bytes(tmp_path) + b"/" + name for name in names]
+    for path in paths:
+        with open(path, "wb") as file:
+            soundfile.write(file, sound, 16_000, format="WAV")
+    out = tmp_path / "out.csv"
+    finished = subprocess.run(
+        [
+            *(sys.executable, "-m", "mic_tf.predict", f"--model={tiny_export}"),
+            *("--format=csv", f"--out={out}", "-", "-"),
+        ],
+        input=b"\n".join(paths) + b"\r\n",
+        env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"},
+        capture_output=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    with open(out, newline="", errors="surrogateescape") as file:
+        found = [os.fsencode(row["file"]) for row in csv.DictReader(file)]
+    assert found == paths
+
+
+def test_an_empty_list_of_files_is_a_mistake(tiny_export, tmp_path):
+    out = tmp_path / "out.csv"
+    out.write_text("old")
+    finished = run(f"--model={tiny_export}", f"--out={out}", "-", listed="\n")
+    assert finished.returncode == 2
+    assert finished.stderr.splitlines()[-1] == (
+        "error: -: no files on standard input; a name on each line expected"
+    )
+    assert out.read_text() == "old"
+
+
 def test_mistakes_are_one_line_and_status_2(tmp_path):
     assert refused() == "error: no files; give audio files, folders or patterns"
     assert "unknown" in refused("--formt=csv", "a.wav").lower()
     assert "format" in refused("--format=xml", "a.wav")
     assert "needs --timeline" in refused("--format=audacity", "--model=.", "a.wav")
+    assert "needs --timeline" in refused("--hop=1", "--model=.", "a.wav")
+    doubting = ("--neighbours=2", "--min_familiarity=auto", "--model=.", "a.wav")
+    assert "say nothing with --neighbours" in refused(*doubting)
     nowhere = str(tmp_path / "nowhere")
     message = f"error: {nowhere}: no such file or folder; an exported model expected"
     assert refused(f"--model={nowhere}", "a.wav") == message

@@ -61,6 +61,7 @@ def main(arguments: list[str]) -> None:
     if arguments:
         raise UserError(f"{arguments[0]}: unexpected argument; flags begin with --")
     wanted = _wanted()
+    _check_out(pathlib.Path(_OUT.value))
     if _DEVICE.value == "cpu":
         # For the commands that are started from here too.
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
@@ -83,6 +84,26 @@ def main(arguments: list[str]) -> None:
     rows = found.all_rows()
     below = sum(row.verdict == "below" for row in rows)
     print(f"{len(rows)} rows, {below} below; written to {_OUT.value} and {table}")
+
+
+def _check_out(path: pathlib.Path) -> None:
+    """Refuses a result that could not be written, before it is measured.
+
+    Raises:
+      UserError: so it is.
+    """
+    if path.suffix == ".md":
+        raise UserError(f"--out={path}: the table goes there; another ending expected")
+    if path.is_dir():
+        raise UserError(f"--out={path}: is a folder; the name of a file expected")
+    folder = path.absolute().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"{folder} cannot be made: {error.strerror}"
+        raise UserError(f"--out={path}: {reason}") from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"--out={path}: {folder} cannot be written to")
 
 
 def _writer(said: dict[str, Any]) -> "Callable[[_Found], pathlib.Path]":

@@ -10,14 +10,13 @@ is off at most; then one row for each note, over all of its files. The lossless
 formats, from 16 kHz up, must agree within 0.02, or the exit status is 1.
 """
 
-import csv
 import dataclasses
 import itertools
 import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from absl import flags
@@ -202,16 +201,21 @@ def _agreement(found: list[Case]) -> str:
     return f"{same}/{len(found)}, {worst:.3f}" if found else ""
 
 
-def write_csv(path: str, found: list[Case]) -> None:
-    """Every case as a row."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        names = [field.name for field in dataclasses.fields(Case)]
-        writer.writerow(names)
+def written(path: str, found: Iterable[Case]) -> Iterator[Case]:
+    """The cases, each written to a CSV file as it comes.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    from mic_tf.serving import output, rows
+
+    names = [field.name for field in dataclasses.fields(Case)]
+    with output.lines_to(path, rows.csv_line(names)) as write:
         for case in found:
             form = f"{case.format.container} {case.format.encoding}"
-            rest = [getattr(case, name) for name in names[1:]]
-            writer.writerow([form, *rest])
+            rest = [str(getattr(case, name)) for name in names[1:]]
+            write(rows.csv_line([form, *rest]))
+            yield case
 
 
 def main(arguments: list[str]) -> int:
@@ -223,15 +227,14 @@ def main(arguments: list[str]) -> int:
     from mic_tf.serving.classifier import Classifier
 
     classifier = Classifier.load(measured_notes.MODEL.value)
-    found = list(cases(classifier, notes.waveforms))
+    found = cases(classifier, notes.waveforms)
+    found = list(written(_OUT.value, found) if _OUT.value else found)
     channels = ", ".join(map(str, CHANNELS))
     print(f"{len(notes.families)} notes of {notes.words}; {channels} channels\n")
     print("\n".join(table(found)), end="\n\n")
     print("\n".join(notes_table(found, notes.ids)))
     wrong = sum(case.is_wrong for case in found)
     print(f"\n{len(found)} files; lossless from 16 kHz up and not the same: {wrong}")
-    if _OUT.value:
-        write_csv(_OUT.value, found)
     return 1 if wrong else command.EXIT_OK
 
 

@@ -56,8 +56,16 @@ def beginning(waveform: np.ndarray, samples: int) -> np.ndarray:
     return note
 
 
+def is_silence(waveform: np.ndarray) -> bool:
+    """Whether an int16 waveform would be called silence at half its level."""
+    from mic_tf.audio import waveforms
+    from mic_tf.serving import passing
+
+    return waveforms.swing(waveform.astype(np.float32) / 65536) <= passing.SILENCE_PEAK
+
+
 def notes_of_flags() -> Notes:
-    """The notes that the flags ask for.
+    """The notes that the flags ask for, but for those that no model is asked about.
 
     Raises:
       UserError: no model, no such data set, or no notes in the part.
@@ -81,12 +89,18 @@ def notes_of_flags() -> Notes:
     selected = splits.evenly(partition.part(SPLIT.value), COUNT.value)
     if not selected.any():
         raise UserError(f"--split={SPLIT.value}: no notes of {name} in it")
-    waveforms, families, ids = [], [], []
+    waveforms, families, ids, silent = [], [], [], 0
     for waveform, family, _, row in batches.evaluation_batches(
         records, selected, batch_size=1
     ).as_numpy_iterator():
+        if is_silence(waveform[0]):
+            silent += 1
+            continue
         waveforms.append(waveform[0])
         families.append(records.index.families[family[0]])
         ids.append(str(records.index.ids[row[0]]))
+    if not waveforms:
+        raise UserError(f"--split={SPLIT.value}: no notes of {name} in it but silence")
     words = f"{name} {SPLIT.value} ({words})"
+    words += f", {silent} silent ones left out" if silent else ""
     return Notes(np.stack(waveforms), families, ids, words)

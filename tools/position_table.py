@@ -9,6 +9,7 @@ how far the probability of that family moves.
 
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 from absl import flags
@@ -43,7 +44,9 @@ def placed(waveform: np.ndarray, milliseconds: float) -> np.ndarray:
     return window
 
 
-def moved(classifier, waveforms: np.ndarray, milliseconds: float) -> np.ndarray:
+def moved(
+    classifier, waveforms: Sequence[np.ndarray], milliseconds: float
+) -> np.ndarray:
     """Probabilities of notes that begin late, float64 [notes, families]."""
     answers = (classifier(placed(w, milliseconds), SAMPLE_RATE) for w in waveforms)
     return np.array([list(answer.probabilities.values()) for answer in answers])
@@ -71,12 +74,16 @@ def main(arguments: list[str]) -> None:
     from mic_tf.serving.classifier import Classifier
 
     classifier = Classifier.load(measured_notes.MODEL.value)
-    at_start = moved(classifier, notes.waveforms, 0)
+    # What has not begun after 2 s has no family to keep.
+    waveforms = [
+        w for w in notes.waveforms if not measured_notes.is_silence(w[:_SOUNDING])
+    ]
+    at_start = moved(classifier, waveforms, 0)
     print(f"{len(at_start)} notes of {notes.words}\n")
     print("| later by | same family | mean change | 95 % below | largest |")
     print("| --- | --- | --- | --- | --- |")
     for milliseconds in MILLISECONDS:
-        later = moved(classifier, notes.waveforms, milliseconds)
+        later = moved(classifier, waveforms, milliseconds)
         print(row(milliseconds, at_start, later))
 
 

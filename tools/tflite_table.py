@@ -18,7 +18,7 @@ from absl import flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from mic_tf import command
+from mic_tf import bundled, command
 from mic_tf.errors import UserError
 from tools import measured_notes
 
@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> None:
 
     from mic_tf.serving import models, tflite
 
-    folder, saved_model = models.parts(measured_notes.MODEL.value)
+    folder, saved_model = models.parts(bundled.resolved(measured_notes.MODEL.value))
     names = [os.path.join(folder, name) for name in tflite.FILE_NAMES.values()]
     paths = [saved_model, *(name for name in names if os.path.exists(name))]
     print(f"{len(notes.families)} notes of {notes.words}\n")

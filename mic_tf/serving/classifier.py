@@ -143,12 +143,14 @@ class Classifier:
         """Answers for many files, in their order, as they come.
 
         Args:
-          paths: audio files.
+          paths: audio files, or one of them.
           batch_size: windows of 4 s classified at once, over the files' borders.
 
         Yields:
           Each path with its answer, or with what is wrong with the file.
         """
+        if isinstance(paths, str | os.PathLike):
+            paths = [paths]
         names = collections.deque()
 
         def sounds() -> Iterator[SoundInPassing]:
@@ -194,8 +196,6 @@ class Classifier:
         Raises:
           UserError: the first file that cannot be answered.
         """
-        if isinstance(sounds, str | os.PathLike):
-            sounds = [sounds]
         rows = []
         for _, answer in self.classify_files(sounds):
             if isinstance(answer, UserError):

@@ -16,7 +16,7 @@ Write = Callable[[str], None]
 
 
 @contextlib.contextmanager
-def lines_to(path: str) -> Iterator[Write]:
+def lines_to(path: str, beginning: str = "") -> Iterator[Write]:
     """Gives a function that writes whole lines to a file or to the screen.
 
     A file is written as `PATH.partial` and renamed to PATH at the end, also when the
@@ -25,16 +25,16 @@ def lines_to(path: str) -> Iterator[Write]:
 
     Args:
       path: of any file system of `tf.io.gfile`; empty: standard output.
+      beginning: lines in front of all others. An earlier `PATH.partial` that they
+        were taken from is there until all of them are written.
 
     Raises:
       UserError: the file cannot be written.
     """
-    if path:
-        with _file(path) as write:
-            yield write
-    else:
-        with _standard_output() as write:
-            yield write
+    with _file(path, beginning) if path else _standard_output() as write:
+        if not path:
+            write(beginning)
+        yield write
 
 
 def written(path: str) -> str:
@@ -47,19 +47,24 @@ def written(path: str) -> str:
 
 
 @contextlib.contextmanager
-def _file(path: str) -> Iterator[Write]:
+def _file(path: str, beginning: str) -> Iterator[Write]:
     straight = files.is_stream(path)
     target = files.link_target(path)
     partial = path if straight else target + PARTIAL
     with _faults_of(path):
+        if path.endswith("/") or tf.io.gfile.isdir(path):
+            raise UserError(f"{path}: cannot be written: it is a folder")
         if os.path.dirname(path):
             files.make_folder(os.path.dirname(path))
-        file = files.open_stream(path) if straight else files.open_new(partial)
+        if straight:
+            file = files.open_stream(path)
+            file.write(_encoded(beginning))
+        else:
+            file = files.open_new(partial, _encoded(beginning))
 
     def write(text: str) -> None:
         with _faults_of(path):
-            # File names that are not UTF-8 keep their bytes.
-            file.write(text.encode("utf-8", "surrogateescape"))
+            file.write(_encoded(text))
             file.flush()
 
     def finish() -> None:
@@ -76,6 +81,11 @@ def _file(path: str) -> Iterator[Write]:
     finish()
 
 
+def _encoded(text: str) -> bytes:
+    """Text as UTF-8; file names that are not keep their bytes."""
+    return text.encode("utf-8", "surrogateescape")
+
+
 @contextlib.contextmanager
 def _faults_of(path: str) -> Iterator[None]:
     try:
@@ -89,11 +99,24 @@ def _standard_output() -> Iterator[Write]:
     sys.stdout.reconfigure(errors="surrogateescape")
 
     def write(text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            _leave_standard_output()
+            raise UserError(
+                f"standard output: cannot be written: {files.reason(error)}"
+            ) from error
 
     try:
         yield write
     except BrokenPipeError:
-        # The reader (`| head`) has all it wanted; nothing more can be flushed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (`| head`) has all it wanted.
+        _leave_standard_output()
+
+
+def _leave_standard_output() -> None:
+    """Lets what can no longer be flushed go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,11 +1,13 @@
 """One run over many files: answers become lines, with progress on the way."""
 
+import collections
 import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import tqdm
+from absl import logging
 
 from mic_tf.errors import UserError
 from mic_tf.serving import neighbours, output, resuming, rows, timeline
@@ -49,12 +51,10 @@ def predict(classifier: Classifier, paths: Sequence[str], options: Options) -> i
     """
     layout = rows.layout(options.layout, classifier.labels, paths)
     made_by = resuming.origin(classifier.fingerprint, options.doubt)
-    kept = _earlier(layout, set(paths), options.out, made_by) if options.resume else []
-    done = {row.file for row in kept}
-    missing = [path for path in paths if path not in done]
+    kept = _earlier(layout, options.out, made_by) if options.resume else []
+    missing = _missing(paths, kept)
 
     def found() -> Iterator[rows.Row]:
-        yield from kept
         for path, answer in classifier.classify_files(missing, options.batch_size):
             if isinstance(answer, Answer) and not layout.says_channels:
                 _say_channels(path, answer.channels)
@@ -64,21 +64,33 @@ def predict(classifier: Classifier, paths: Sequence[str], options: Options) -> i
         if options.out and isinstance(layout, _RESUMABLE):
             resuming.note(options.out, made_by)
 
-    shown = _with_progress(found(), len(kept) + len(missing), options)
-    return _write(shown, layout, options.out, len(paths), on_open=note)
+    shown = _with_progress(found(), len(missing), options)
+    return _write(shown, layout, options.out, len(paths), kept, on_open=note)
 
 
-def _earlier(
-    layout: rows.Layout, paths: set[str], out: str, made_by: resuming.Origin
-) -> list[rows.Row]:
-    """The answers to these files in a result, or in what a stopped run left of one."""
+def _earlier(layout: rows.Layout, out: str, made_by: resuming.Origin) -> list[rows.Row]:
+    """The answers in a result, or in what a stopped run left of one."""
     if not out or not isinstance(layout, _RESUMABLE):
         raise UserError("--resume: needs --out and --format=csv or --format=json")
     text = resuming.earlier(out, made_by)
     try:
-        return [row for row in layout.rows_of(text) if row.file in paths]
+        found = layout.rows_of(text)
     except UserError as error:
         raise UserError(f"{out}: cannot be resumed: {error}") from error
+    logging.info("%s: %d answers are kept", out, len(found))
+    return found
+
+
+def _missing(paths: Sequence[str], kept: Sequence[rows.Row]) -> list[str]:
+    """The files without a row; one that is named twice has two."""
+    left = collections.Counter(row.file for row in kept)
+    missing = []
+    for path in paths:
+        if left[path]:
+            left[path] -= 1
+        else:
+            missing.append(path)
+    return missing
 
 
 def predict_timelines(
@@ -125,15 +137,18 @@ def predict_neighbours(
     Raises:
       UserError: the result cannot be written.
     """
-    answers = classifier.classify_files(paths, options.batch_size)
-    known = []
-    for path, answer in _with_progress(answers, len(paths), options):
-        if isinstance(answer, Answer):
-            _say_channels(path, answer.channels)
-        known.append((path, answer))
-    found = neighbours.neighbours(known, options.neighbours)
+
+    def found() -> Iterator[neighbours.Neighbour]:
+        answers = classifier.classify_files(paths, options.batch_size)
+        known = []
+        for path, answer in _with_progress(answers, len(paths), options):
+            if isinstance(answer, Answer):
+                _say_channels(path, answer.channels)
+            known.append((path, answer))
+        yield from neighbours.neighbours(known, options.neighbours)
+
     layout = neighbours.LAYOUTS[options.layout]()
-    return _write(found, layout, options.out, len(paths))
+    return _write(found(), layout, options.out, len(paths))
 
 
 def _say_channels(path: str, channels: int) -> None:
@@ -148,12 +163,13 @@ def _write(
     layout: rows.Layout,
     out: str,
     number_of_files: int,
+    kept: Sequence[rows.Row] = (),
     on_open: Callable[[], None] = lambda: None,
 ) -> int:
     wrong = 0
-    with output.lines_to(out) as write:
+    beginning = layout.head + "".join(map(layout.line, kept))
+    with output.lines_to(out, beginning) as write:
         on_open()
-        write(layout.head)
         try:
             for row in found:
                 write(layout.line(row))

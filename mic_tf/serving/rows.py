@@ -88,21 +88,28 @@ class Csv(Layout):
         """The whole rows of a text that may break off anywhere.
 
         Raises:
-          UserError: the text has other columns.
+          UserError: the text has other columns, or is not CSV.
         """
         whole = text[: text.rfind("\n") + 1]
         if whole and not whole.startswith(self.head):
             raise UserError(f"other columns than {self.head.strip()}")
-        return [
-            Row(
-                file=cells["file"],
-                family=cells["family"],
-                probability=float(cells["probability"] or 0),
-                probabilities={n: float(cells[n]) for n in self._labels},
-            )
-            for cells in csv.DictReader(io.StringIO(whole))
-            if not cells["error"]
-        ]
+        found = []
+        try:
+            for cells in csv.DictReader(io.StringIO(whole)):
+                # A row that broke off in a quoted name, or was changed by hand.
+                with contextlib.suppress(ValueError, TypeError):
+                    found += [] if cells["error"] else [self._row(cells)]
+        except csv.Error as error:
+            raise UserError(f"not CSV: {error}") from error
+        return found
+
+    def _row(self, cells: dict[str, str]) -> Row:
+        return Row(
+            file=cells["file"],
+            family=cells["family"],
+            probability=float(cells["probability"]),
+            probabilities={n: float(cells[n]) for n in self._labels},
+        )
 
 
 class Json(Layout):
@@ -117,14 +124,17 @@ class Json(Layout):
 
     def line(self, row: Any) -> str:
         content = _rounded(dataclasses.asdict(row))
-        text = self._between + json.dumps(content, ensure_ascii=False)
+        text = json.dumps(content, ensure_ascii=False)
+        if not _is_unicode(text):  # Bytes of a file name: JSON has none but as \udcXX.
+            text = json.dumps(content)
+        text = self._between + text
         self._between = ",\n"
         return text
 
     def rows_of(self, text: str) -> list[Row]:
         """The whole rows of a text that may break off anywhere."""
         found = []
-        for line in text.splitlines():
+        for line in text.split("\n"):
             with contextlib.suppress(ValueError, TypeError):
                 found.append(Row(**json.loads(line.rstrip(","))))
         return [row for row in found if not row.error]
@@ -157,8 +167,19 @@ class Table(Layout):
 def csv_line(cells: Sequence[str]) -> str:
     """One line of CSV."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
+    # Before Python 3.13 a carriage return is not quoted, and no reader takes it then.
+    quoting = csv.QUOTE_ALL if "\r" in "".join(cells) else csv.QUOTE_MINIMAL
+    csv.writer(text, lineterminator="\n", quoting=quoting).writerow(cells)
     return text.getvalue()
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether text can be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _rounded(value: Any) -> Any:

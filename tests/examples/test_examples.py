@@ -6,6 +6,7 @@ import json
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -160,6 +161,19 @@ def test_a_wrong_rate_comes_back_as_the_servers_reason(address, export, tmp_path
     assert finished.returncode == 1
     assert "sample rate 16000 Hz expected" in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+def test_a_server_that_is_not_there_is_said_in_one_line(export, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        address = f"http://localhost:{taken.getsockname()[1]}/v1/models/m"
+    soundfile.write(tmp_path / "note.wav", np.zeros(64_000), 16_000)
+    script = str(EXAMPLES / "serving_client.py")
+    labels = str(export / "labels.txt")
+    finished = run(script, address, labels, "note.wav", cwd=tmp_path)
+    assert finished.returncode == 1
+    [line] = finished.stderr.splitlines()
+    assert line.startswith(f"{address}: ") and "refused" in line
 
 
 def snippets() -> list[dict]:

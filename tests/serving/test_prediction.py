@@ -3,12 +3,16 @@
 import csv
 import dataclasses
 import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import soundfile
 
+from mic_tf import files
 from mic_tf.errors import UserError
 from mic_tf.serving import prediction
 from mic_tf.serving.classifier import Classifier
@@ -30,6 +34,14 @@ def paths(tmp_path) -> list[str]:
         soundfile.write(tmp_path / name, sound, 16_000)
     (tmp_path / "b.wav").write_text("text")
     return [str(tmp_path / name) for name in ("a.wav", "b.wav", "c.wav", "d.flac")]
+
+
+class Unasked(Classifier):
+    """Answers nothing, as nobody may ask before the result can be written."""
+
+    def classify_files(self, paths, batch_size):
+        raise AssertionError("asked")
+        yield
 
 
 def read_csv(path: pathlib.Path) -> list[dict[str, str]]:
@@ -107,6 +119,60 @@ def test_a_stopped_run_is_resumed_without_answering_again(
 
 
 @pytest.mark.parametrize("layout", ["csv", "json"])
+def test_answers_to_files_that_are_not_asked_for_are_kept(
+    classifier, paths, tmp_path, layout
+):
+    out = tmp_path / "out"
+    options = dataclasses.replace(OPTIONS, out=str(out), layout=layout, resume=True)
+    prediction.predict(classifier, paths[:1], options)
+    prediction.predict(classifier, paths[3:], options)
+    prediction.predict(classifier, [paths[0], "nowhere"], options)
+    found = read_csv(out) if layout == "csv" else json.loads(out.read_text())
+    assert [row["file"] for row in found] == [paths[0], paths[3], "nowhere"]
+    assert [bool(row["error"]) for row in found] == [False, False, True]
+
+
+def test_a_file_that_is_named_twice_has_two_rows_after_resuming(
+    classifier, paths, tmp_path
+):
+    out = tmp_path / "out"
+    options = dataclasses.replace(OPTIONS, out=str(out), resume=True)
+    prediction.predict(classifier, paths[:1], options)
+    prediction.predict(classifier, [paths[0], paths[3], paths[0]], options)
+    assert sorted(row["file"] for row in read_csv(out)) == [paths[0]] * 2 + paths[3:]
+
+
+def test_kept_answers_are_in_place_before_the_file_they_were_in_is_touched(
+    classifier, paths, tmp_path, monkeypatch
+):
+    out = tmp_path / "out.csv"
+    options = dataclasses.replace(OPTIONS, out=str(out), resume=True)
+    prediction.predict(classifier, paths[:1], options)
+    partial = tmp_path / "out.csv.partial"
+    out.rename(partial)
+    before = partial.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "open_new", full)
+    with pytest.raises(UserError, match="out.csv: cannot be written: No space left"):
+        prediction.predict(classifier, paths, options)
+    assert partial.read_bytes() == before
+    monkeypatch.undo()
+
+    class Killed(Classifier):
+        def classify_files(self, paths, batch_size):
+            raise ZeroDivisionError
+            yield
+
+    killed = Killed(classifier.contract, classifier._infer, classifier.fingerprint)
+    with pytest.raises(ZeroDivisionError):
+        prediction.predict(killed, paths, options)
+    assert partial.read_bytes() == before
+
+
+@pytest.mark.parametrize("layout", ["csv", "json"])
 def test_a_result_of_another_model_is_not_resumed(classifier, paths, tmp_path, layout):
     out = tmp_path / "out"
     options = dataclasses.replace(OPTIONS, out=str(out), layout=layout)
@@ -165,12 +231,31 @@ def test_an_old_result_stays_until_the_new_one_is_whole(classifier, paths, tmp_p
 def test_a_result_that_cannot_be_written_is_a_users_error(classifier, paths, tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "by.txt").touch()
-    with pytest.raises(UserError, match="taken: cannot be written"):
-        options = dataclasses.replace(OPTIONS, out=str(tmp_path / "taken"))
-        prediction.predict(classifier, paths[:1], options)
+    for name in ("taken", "taken/", "new/"):
+        options = dataclasses.replace(OPTIONS, out=f"{tmp_path}/{name}")
+        with pytest.raises(UserError, match=f"{name}: cannot be written: .*folder"):
+            prediction.predict(Unasked(classifier.contract, None), paths[:1], options)
+    assert sorted(os.listdir(tmp_path)) == ["a.wav", "b.wav", "d.flac", "taken"]
     with pytest.raises(UserError, match="a.wav: the folder cannot be made"):
         options = dataclasses.replace(OPTIONS, out=f"{paths[0]}/out.csv")
         prediction.predict(classifier, paths, options)
+    with pytest.raises(UserError, match="taken: cannot be written"):
+        alike = dataclasses.replace(OPTIONS, out=str(tmp_path / "taken"), neighbours=1)
+        prediction.predict_neighbours(Unasked(classifier.contract, None), paths, alike)
+
+
+def test_a_full_screen_is_a_users_error(classifier, paths):
+    code = (
+        "import sys\nfrom mic_tf.serving import output\n"
+        "with output.lines_to('') as write:\n    write('a line\\n')\n"
+    )
+    with open("/dev/full", "w") as full:
+        finished = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    last = finished.stderr.splitlines()[-1]
+    reason = "standard output: cannot be written: No space left on device"
+    assert last == f"mic_tf.errors.UserError: {reason}"
 
 
 def test_names_that_are_no_text_keep_their_bytes(classifier, tmp_path):

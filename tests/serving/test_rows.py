@@ -70,14 +70,45 @@ def test_the_table_is_aligned_and_shows_the_next_best():
     assert first.index("drum") == column
 
 
+ODD_NAMES = ("two\nlines.wav", "two\rlines.wav", "two\u2028lines.wav", "\udcff.wav")
+
+
+@pytest.mark.parametrize("file", ODD_NAMES)
 @pytest.mark.parametrize("name", rows.FORMATS)
-def test_a_line_break_in_a_name_does_not_break_the_result(name):
-    layout = rows.layout(name, LABELS, ["two\nlines.wav"])
-    row = rows.row_of("two\nlines.wav", ANSWER)
-    text = text_of(layout, [row])
+def test_a_name_does_not_break_the_result(name, file):
+    layout = rows.layout(name, LABELS, [file])
+    row = rows.row_of(file, ANSWER)
+    content = text_of(layout, [row, row]).encode("utf-8", "surrogateescape")
     if name == "csv":
-        assert list(csv.reader(io.StringIO(text)))[1][0] == "two\nlines.wav"
+        # As a reader opens it: newline="" and whatever bytes a name has.
+        text = content.decode("utf-8", "surrogateescape")
+        assert [r[0] for r in csv.reader(io.StringIO(text, newline=""))][1:] == [
+            file
+        ] * 2
     elif name == "json":
-        assert json.loads(text)[0]["file"] == "two\nlines.wav"
+        assert [found["file"] for found in json.loads(content)] == [file] * 2
     else:
-        assert len(text.splitlines()) == 2
+        assert len(content.decode().splitlines()) == 3
+
+
+@pytest.mark.parametrize("file", ODD_NAMES)
+@pytest.mark.parametrize("name", ["csv", "json"])
+def test_whole_rows_are_read_of_a_text_that_breaks_off_anywhere(name, file):
+    found = [rows.row_of(f"{n}{file}", ANSWER) for n in range(3)]
+    text = text_of(rows.layout(name, LABELS, []), found)
+    files = [row.file for row in found]
+    numbers = []
+    for end in range(len(text) + 1):
+        read = rows.layout(name, LABELS, []).rows_of(text[:end])
+        assert [row.file for row in read] == files[: len(read)]
+        numbers.append(len(read))
+    assert numbers == sorted(numbers) and numbers[-1] == 3
+
+
+def test_a_row_that_was_changed_by_hand_is_not_read():
+    layout = rows.layout("csv", LABELS, [])
+    text = text_of(layout, [FOUND[0], FOUND[2]])
+    changed = text.replace("a.wav,drum,0.750000", 'a.wav,drum,"0,75"', 1)
+    assert [row.file for row in layout.rows_of(changed)] == ["b.wav"]
+    with pytest.raises(UserError, match="not CSV"):
+        layout.rows_of(text.replace("a.wav", "a\r.wav"))

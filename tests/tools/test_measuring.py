@@ -6,6 +6,8 @@ import sys
 
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
 from mic_tf.serving import exporter, models, timeline
 from mic_tf.serving.classifier import Answer, Classifier
@@ -17,6 +19,7 @@ sys.path.insert(0, str(PROJECT))
 
 from tools import (  # noqa: E402
     format_table,
+    measured_notes,
     position_table,
     tflite_table,
     timeline_table,
@@ -240,6 +243,26 @@ def test_the_tflite_table_has_a_row_for_each_file(whole_export, small_dataset):
     stored = (whole_export / "model_int8.tflite").stat().st_size
     assert sizes[3] == pytest.approx(stored / 1e6, abs=0.005)
     assert all(float(row[2]) > 0 for row in rows)
+
+
+def test_silence_is_what_a_model_would_call_so_at_half_the_level():
+    time = np.arange(64_000) / 16_000
+    tone = np.sin(2 * np.pi * 440 * time)
+    for peak, is_silence in ((0, True), (60, True), (70, False), (1000, False)):
+        waveform = (peak * tone + 500).astype(np.int16)
+        assert measured_notes.is_silence(waveform) is is_silence
+
+
+def test_silent_notes_are_not_measured(monkeypatch, tiny_export, small_dataset, capsys):
+    data_dir = pathlib.Path(small_dataset.data_dir).parents[1]
+    is_silence = iter([False, True, False])
+    monkeypatch.setattr(measured_notes, "is_silence", lambda _: next(is_silence))
+    given = ["--dataset=nsynth_jsonwav", f"--data_dir={data_dir}", "--count=3"]
+    with flagsaver.flagsaver():
+        flags.FLAGS([__file__, f"--model={tiny_export}", *given])
+        notes = measured_notes.notes_of_flags()
+    assert len(notes.waveforms) == len(notes.families) == len(notes.ids) == 2
+    assert notes.words.endswith(", 1 silent ones left out")
 
 
 def test_mistakes_are_one_line_and_status_2():

@@ -1,10 +1,10 @@
 """The result as JSON and as a Markdown table."""
 
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from mic_tf import files
 from tools.benchmarks import machine as machines
 from tools.benchmarks.measuring import Row
 
@@ -31,11 +31,14 @@ def result(
 
 
 def write(path: pathlib.Path, content: dict[str, Any]) -> pathlib.Path:
-    """Writes the JSON file and the table beside it; returns the table's path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    """Writes the JSON file and the table beside it; returns the table's path.
+
+    Raises:
+      UserError: one of the two cannot be written.
+    """
     table = path.with_suffix(".md")
-    table.write_text(markdown(content))
+    files.write_json(str(path), content)
+    files.write_text(str(table), markdown(content))
     return table
 
 
