@@ -82,7 +82,7 @@ _NUM_SHARDS = flags.DEFINE_integer(
     "num_shards", 0, "Record files of each split; 0: by size.", lower_bound=0
 )
 _OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "Replace a set that was prepared from something else."
+    "overwrite", False, "Prepare a set anew that is there, from whatever it was made."
 )
 _FAMILY_SHARDS = flags.DEFINE_bool(
     "family_shards",
@@ -137,6 +137,7 @@ def _prepare(name: names.DatasetName) -> None:
             downloads=_SOURCE.value,
             beam_options=_BEAM_OPTIONS.value,
             num_shards=_NUM_SHARDS.value,
+            overwrite=_OVERWRITE.value,
         )
         return
     module = importlib.import_module(

@@ -93,7 +93,7 @@ prepare_loops() {
   loop nsynth_jsonwav --copies=3
   loop soundfont_notes/open --max_notes=8000
   "$python" -m mic_tf.prepare --dataset=sample_folder/loops --source="$folder/loops" \
-    --data_dir="$data"
+    --data_dir="$data" --overwrite
   rm -rf "$folder/loops"
 }
 

@@ -55,6 +55,11 @@ def parse_name(name: str) -> DatasetName:
             f"--dataset={name}: not a known data set; known are "
             f"{', '.join(known_names())} (ours also as NAME/LABEL)"
         )
+    if not config.strip(".") and config or VERSION.fullmatch(config):
+        raise UserError(
+            f"--dataset={name}: no label; a version stands behind a colon, as "
+            f"{dataset}:1.0.0"
+        )
     if ":" in name and not VERSION.fullmatch(version):
         raise UserError(f"--dataset={name}: version {version!r} is not like 1.0.0")
     return DatasetName(dataset, config, version)

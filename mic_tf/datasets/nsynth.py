@@ -29,6 +29,7 @@ def prepare(
     downloads: str = "",
     beam_options: str = "",
     num_shards: int = 0,
+    overwrite: bool = False,
 ) -> None:
     """Prepares `nsynth/full` or `nsynth/gansynth_subset`, or finds it prepared.
 
@@ -39,6 +40,7 @@ def prepare(
         in `data_dir`.
       beam_options: pipeline options, separated by commas or spaces.
       num_shards: record files of each split; 0: by size.
+      overwrite: prepare it anew where it is there.
 
     Raises:
       UserError: apache-beam is missing, a download is refused or damaged, the disk is
@@ -50,7 +52,7 @@ def prepare(
             "results on it say nothing about new instruments"
         )
     folder = catalogue.find_prepared(name, data_dir)
-    if folder:
+    if folder and not overwrite:
         logging.info("%s is prepared already; using it", folder)
         return
     options = _pipeline_options(beam_options)
@@ -64,6 +66,10 @@ def prepare(
     by_hand = downloads or os.path.join(download_dir, "manual")
     _download(builder, root, download_dir, by_hand)
     _warn_of_memory(options)
+    if folder:
+        logging.info("replacing %s", folder)
+        preparation.discard(folder)
+        builder = tfds.builder(builder.info.full_name, data_dir=root)
     _generate(builder, download_dir, by_hand, options, num_shards)
     _compare_with_published(builder)
 

@@ -44,7 +44,7 @@ def prepare(
       source_given: whether the person said what to read; a set that is there is
         then compared with it.
       num_shards: record files of each split; 0: by size.
-      overwrite: replace a set that was prepared with other settings.
+      overwrite: prepare a set anew that is there.
       **source: for the builder.
 
     Returns:
@@ -66,10 +66,15 @@ def prepare(
             # the settings asked for come from one that looks elsewhere.
             nowhere = files.join(root, f".none-{uuid.uuid4().hex}")
             asked = builder_class(data_dir=nowhere, **source) if source_given else None
+            if overwrite and asked is None:
+                raise UserError(
+                    f"--overwrite: {folder} is prepared, and no --source is given to "
+                    "make it of again"
+                )
             if _reusable(folder, asked, overwrite):
                 return folder
             logging.info("replacing %s", folder)
-            _discard(folder)
+            discard(folder)
         _remove_leftovers(folder)
         config = tfds.core.BuilderConfig(name=name.config) if name.config else None
         builder = builder_class(data_dir=root, config=config, **source)
@@ -110,7 +115,7 @@ def readable(size: float) -> str:
     return f"{size:.1f} TB"
 
 
-def _discard(folder: str) -> None:
+def discard(folder: str) -> None:
     """Takes a prepared set away; a half that remains does not look like a whole."""
     files.remove(files.join(folder, _INFO_FILE))
     tf.io.gfile.rmtree(folder)
@@ -133,7 +138,8 @@ class _DownloadConfig(tfds.download.DownloadConfig):
 
 
 def _generate(builder: NoteBuilder, root: str, num_shards: int) -> None:
-    counts = builder.note_counts()
+    with _faults_of_source():
+        counts = builder.note_counts()
     notes = sum(counts.values())
     say_sizes(root, notes * schema.RECORD_BYTES, f"{builder.name}: {notes:,} notes")
     download_config = _DownloadConfig(
@@ -164,7 +170,7 @@ def _allow_open_files() -> None:
 
 
 def _reusable(folder: str, asked: NoteBuilder | None, overwrite: bool) -> bool:
-    """Whether the prepared set is the one that is asked for.
+    """Whether the prepared set is the one that is asked for, and not to be made anew.
 
     Raises:
       UserError: it is another one and must not be replaced.
@@ -176,19 +182,29 @@ def _reusable(folder: str, asked: NoteBuilder | None, overwrite: bool) -> bool:
         logging.info("%s is prepared already; using it%s", folder, note)
         return True
     there = metadata.get("settings")
-    wanted = json.loads(json.dumps(asked.settings()))
+    with _faults_of_source():
+        wanted = json.loads(json.dumps(asked.settings()))
+    if overwrite:
+        return False
     if there == wanted:
         logging.info(
             "%s is prepared already, with these settings; using it%s", folder, note
         )
         return True
-    if overwrite:
-        return False
     raise UserError(
         f"{folder} is prepared already, from something else "
         f"({_difference(there, wanted)}); --overwrite replaces it, "
         f"--dataset={asked.name}/LABEL keeps both"
     )
+
+
+@contextlib.contextmanager
+def _faults_of_source() -> Iterator[None]:
+    """One line for what of the source cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from error
 
 
 def _difference(there: dict[str, Any] | None, wanted: dict[str, Any]) -> str:

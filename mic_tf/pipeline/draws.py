@@ -311,6 +311,6 @@ def _own_files(numbers: np.ndarray, pipeline: tuple[int, int]) -> np.ndarray:
     if len(numbers) < count:
         raise UserError(
             f"{len(numbers)} record files for {count} input pipelines: each needs one; "
-            f"prepare the data set again with --num_shards={count} or more"
+            f"prepare the data set again with --overwrite --num_shards={count} or more"
         )
     return numbers[number::count]

@@ -41,6 +41,8 @@ _LABEL_FEATURES = {
     "velocity": tf.io.FixedLenFeature([], tf.int64),
 }
 
+_AGAIN = "prepare the data set again with --overwrite"
+
 
 @dataclasses.dataclass(frozen=True)
 class NoteIndex:
@@ -160,7 +162,7 @@ def build(builder: tfds.core.DatasetBuilder, *, skip_bad: bool = False) -> NoteI
     if missing and not skip_bad:
         raise UserError(
             f"{missing[0]}: record file is missing ({len(missing)} of {len(paths)}); "
-            "prepare the data set again, or leave it out with --skip_bad"
+            f"{_AGAIN}, or leave it out with --skip_bad"
         )
     floats = np.dtype(builder.info.features["audio"].np_dtype).kind == "f"
     batches = _readable_labels(paths, floats) if skip_bad else _all_labels(paths)
@@ -197,10 +199,7 @@ def _checked(
             continue
         message = f"{path}: {lost} of its records cannot be read"
         if not skip_bad:
-            raise UserError(
-                f"{message}; prepare the data set again, or leave them out with "
-                "--skip_bad"
-            )
+            raise UserError(f"{message}; {_AGAIN}, or leave them out with --skip_bad")
         logging.warning("%s: left out", message)
     if index.faulty is not None and index.faulty.any():
         ids = index.ids[index.faulty]
@@ -316,7 +315,7 @@ def damaged_file(paths: Sequence[str]) -> str | None:
 
 def _damage(paths: list[str], error: tf.errors.OpError) -> str:
     found = damaged_file(paths)
-    hint = "prepare the data set again, or leave it out with --skip_bad"
+    hint = f"{_AGAIN}, or leave it out with --skip_bad"
     return f"{found or 'records cannot be read: ' + files.reason(error)}; {hint}"
 
 

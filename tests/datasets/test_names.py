@@ -28,6 +28,12 @@ def test_an_unknown_name_is_told_with_the_known_ones(name):
     assert f"--dataset={name}: " in str(caught.value)
 
 
+@pytest.mark.parametrize("label", ["2.0.0", "..", ".", "1.0.0:1.0.0"])
+def test_a_label_is_no_version_and_no_way_out(label):
+    with pytest.raises(UserError, match=f"soundfont_notes/{label}: no label"):
+        names.parse_name(f"soundfont_notes/{label}")
+
+
 @pytest.mark.parametrize("version", ["", "1.0", "newest"])
 def test_a_version_has_three_numbers(version):
     with pytest.raises(UserError, match="not like 1.0.0"):

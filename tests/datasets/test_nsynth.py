@@ -55,6 +55,30 @@ def test_a_prepared_set_is_used_again_without_any_download(
     assert "is prepared already" in caplog.text
 
 
+def test_overwrite_takes_the_prepared_set_away_and_makes_it_anew(tmp_path, monkeypatch):
+    folder = tmp_path / "nsynth" / "full" / "2.3.3"
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text("{}")
+    monkeypatch.setattr(catalogue, "find_prepared", lambda name, data_dir: str(folder))
+    done = []
+    for step in ("_pipeline_options", "_download", "_warn_of_memory"):
+        monkeypatch.setattr(nsynth, step, lambda *_: None)
+    monkeypatch.setattr(nsynth, "_generate", lambda *_: done.append(folder.exists()))
+    monkeypatch.setattr(nsynth, "_compare_with_published", lambda _: None)
+    monkeypatch.setattr(
+        nsynth.tfds,
+        "builder",
+        lambda *_, **__: types.SimpleNamespace(
+            info=types.SimpleNamespace(full_name="nsynth/full/2.3.3")
+        ),
+    )
+    name = names.parse_name("nsynth/full")
+    nsynth.prepare(name, str(tmp_path))
+    assert folder.exists() and not done
+    nsynth.prepare(name, str(tmp_path), overwrite=True)
+    assert done == [False]
+
+
 @needs_beam
 @pytest.mark.parametrize(
     ("options", "message"),

@@ -82,6 +82,15 @@ def test_examples_json_may_be_the_last_member(tmp_path, members):
     assert builder.info.splits["valid"].num_examples == 6
 
 
+def test_a_wave_put_right_in_an_unpacked_folder_is_another_source(tmp_path, members):
+    publisher.write_unpacked(tmp_path, members)
+    prepare(tmp_path, tmp_path / "out")
+    wave = next((tmp_path / "nsynth-valid" / "audio").glob("*.wav"))
+    wave.write_bytes(wave.read_bytes() + b"more")
+    with pytest.raises(UserError, match="prepared already, from something else"):
+        prepare(tmp_path, tmp_path / "out")
+
+
 def test_nothing_is_unpacked_to_disk(tmp_path, members):
     publisher.write_jsonwav(tmp_path, "valid", members)
     prepare(tmp_path, tmp_path / "out")

@@ -60,6 +60,46 @@ def test_another_source_needs_a_label_or_overwrite(source, tmp_path):
     assert notes_in(folder) == notes_in(labelled) == 7
 
 
+def test_overwrite_makes_the_same_set_anew(source, tmp_path):
+    folder = prepare(source, tmp_path)
+    [name] = [name for name in os.listdir(folder) if "-train.tfrecord-" in name]
+    record = os.path.join(folder, name)
+    with open(record, "rb") as file:
+        whole = file.read()
+    os.remove(record)
+    assert prepare(source, tmp_path) == folder
+    assert not os.path.exists(record)
+    assert prepare(source, tmp_path, overwrite=True) == folder
+    with open(record, "rb") as file:
+        assert file.read() == whole
+    prepare(source, tmp_path, overwrite=True, num_shards=3)
+    assert len([n for n in os.listdir(folder) if "-train.tfrecord-" in n]) == 3
+
+
+def test_overwrite_without_a_source_leaves_the_set_as_it_is(source, tmp_path):
+    folder = prepare(source, tmp_path)
+    with pytest.raises(UserError, match=r"--overwrite: .* no --source is given"):
+        prepare("", tmp_path, overwrite=True)
+    shutil.rmtree(source)
+    with pytest.raises(UserError, match="no such folder"):
+        prepare(source, tmp_path, overwrite=True)
+    assert notes_in(folder) == 5
+
+
+def test_a_source_that_may_not_be_read_is_one_line(source, tmp_path, monkeypatch):
+    def refused(self):
+        raise PermissionError(13, "Permission denied", str(source))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Builder, "note_counts", refused)
+        with pytest.raises(UserError, match=f"^{source}: Permission denied$"):
+            prepare(source, tmp_path)
+    prepare(source, tmp_path)
+    monkeypatch.setattr(Builder, "settings", refused)
+    with pytest.raises(UserError, match=f"^{source}: Permission denied$"):
+        prepare(source, tmp_path)
+
+
 def notes_in(folder):
     return tfds.builder_from_directory(folder).info.splits["train"].num_examples
 

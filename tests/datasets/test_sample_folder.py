@@ -299,6 +299,32 @@ def test_a_changed_folder_is_not_taken_for_the_prepared_one(tmp_path):
         prepare(tmp_path / "source", tmp_path / "out")
 
 
+@pytest.mark.parametrize("seconds", [0.5, 60.0])
+def test_a_recording_changed_in_place_is_another_one(tmp_path, seconds):
+    path = tmp_path / "source" / "reed" / "a.wav"
+    write(path, seconds)
+    builder = prepare(tmp_path / "source", tmp_path / "out")
+    size = path.stat().st_size
+    soundfile.write(path, sine(seconds, amplitude=0.25), 16_000)
+    assert path.stat().st_size == size
+    with pytest.raises(UserError, match="sha256: there .*; --overwrite replaces it"):
+        prepare(tmp_path / "source", tmp_path / "out")
+    prepare(tmp_path / "source", tmp_path / "out", overwrite=True)
+    _, note = notes_of(builder)[next(iter(notes_of(builder)))]
+    assert note["audio"].max() == pytest.approx(0.25 * 32767, rel=1e-3)
+
+
+def test_a_link_to_nothing_is_left_out(tmp_path):
+    for name in "abcd":
+        write(tmp_path / "source" / "reed" / f"{name}.wav")
+    (tmp_path / "source" / "reed" / "e.wav").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"e\.wav: cannot be read"):
+        prepare(tmp_path / "source", tmp_path / "out")
+    for _ in range(2):
+        builder = prepare(tmp_path / "source", tmp_path / "out", skip_bad=True)
+        assert set(notes_of(builder)) == {f"reed/{name}.wav" for name in "abcd"}
+
+
 def test_loud_samples_are_clipped_not_wrapped():
     pcm = sample_folder_dataset_builder.to_pcm(np.float32([1.5, -1.5, 0.5]))
     assert pcm[:3].tolist() == [32767, -32768, 16384]

@@ -6,6 +6,7 @@ whole stream is read, so that gzip's checksum at the end is always compared.
 
 import dataclasses
 import gzip
+import hashlib
 import os
 import posixpath
 import tarfile
@@ -93,8 +94,13 @@ class Folder:
     path: str
 
     def signature(self) -> dict[str, int | str]:
-        size = _size(os.path.join(self.path, "examples.json"))
-        return {"file": os.path.basename(self.path), "examples_json_bytes": size}
+        listing = hashlib.sha256(self.examples_json())
+        audio = os.path.join(self.path, "audio")
+        if os.path.isdir(audio):
+            sizes = sorted((e.name, _size(e.path)) for e in os.scandir(audio))
+            listing.update(repr(sizes).encode())
+        name = os.path.basename(self.path)
+        return {"file": name, "sha256": listing.hexdigest()[:16]}
 
     def origin(self, member: str) -> str:
         return os.path.join(os.path.dirname(self.path), *member.split("/"))
