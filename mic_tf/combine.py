@@ -67,8 +67,7 @@ def main(arguments: list[str]) -> int:
             "give the --data_dir where they are, and its --exclude file as it was"
         )
     make = combining.average if flag.average else combining.combine
-    make(workdirs, shares, workdir)
-    evaluator.calibrate(workfolder.load_run(workdir), records)
+    make(workdirs, shares, workdir, lambda run: evaluator.calibrate(run, records))
     logging.info("done: %s", workdir)
     return command.EXIT_OK
 

@@ -136,7 +136,7 @@ def _checks(flag, subject, other, records, partition, training, found, dataset) 
         result |= checks.leakage_of(
             records, partition, training, found, flag.leakage_notes
         )
-    result |= checks.excluded_from(subject, records, flag.exclude)
+    result |= checks.excluded_from(subject, records, dataset, flag.exclude)
     if other is not None:
         result |= checks.comparison_with(
             other, records, found, dataset, flag.batch_size

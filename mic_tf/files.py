@@ -8,6 +8,7 @@ then renamed: a reader never sees half a file.
 import contextlib
 import json
 import os
+import resource
 import stat
 import sys
 import uuid
@@ -139,6 +140,15 @@ def open_stream(path: str) -> BinaryIO:
         return open(path, "ab", buffering=0)
     sys.stdout.flush()
     return open(os.dup(number), "wb", buffering=0)
+
+
+def allow_open(count: int) -> None:
+    """Room for so many open files and others, as far as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(4096, count + 1024)
+    wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def open_new(path: str, beginning: bytes = b"") -> BinaryIO:

@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import json
 import os
-import resource
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -145,7 +144,8 @@ def _generate(builder: NoteBuilder, root: str, num_shards: int) -> None:
     download_config = _DownloadConfig(
         num_shards=num_shards or None, try_download_gcs=False
     )
-    _allow_open_files()
+    # TFDS sorts more than 1 GB in 1,000 files.
+    files.allow_open(1000)
     tfds.disable_progress_bar()
     try:
         builder.download_and_prepare(download_config=download_config)
@@ -159,14 +159,6 @@ def _generate(builder: NoteBuilder, root: str, num_shards: int) -> None:
             len(builder.problems),
             files.join(str(builder.data_dir), LEFT_OUT_FILE),
         )
-
-
-def _allow_open_files() -> None:
-    """Room for the 1,000 files in which TFDS sorts more than 1 GB, and the source."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _reusable(folder: str, asked: NoteBuilder | None, overwrite: bool) -> bool:

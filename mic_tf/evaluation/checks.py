@@ -48,9 +48,20 @@ def leakage_of(
     return result
 
 
-def excluded_from(subject: Subject, records: Records, exclude: str) -> dict:
-    """`excluded` of `metrics.json`: files of ids left out, and notes they match."""
-    of_training = subject.trained_on.get("settings", {}).get("exclude", "")
+def excluded_from(
+    subject: Subject, records: Records, dataset: str, exclude: str
+) -> dict:
+    """`excluded` of `metrics.json`: files of ids left out, and notes they match.
+
+    Args:
+      subject: the model. What its training left out is not tested in its own data set.
+      records: the data set that is measured.
+      dataset: its full name.
+      exclude: a file of note ids that are not tested.
+    """
+    trained, of_training = subject.trained_on, ""
+    if division.is_same_set(dataset, trained["dataset"]):
+        of_training = trained["settings"].get("exclude", "")
     paths = [path for path in dict.fromkeys((of_training, exclude)) if path]
     if not paths:
         return {}

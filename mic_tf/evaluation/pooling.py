@@ -105,7 +105,7 @@ def pool(workdirs: Sequence[str]) -> Pooled:
         protocol_words=f"{_words(folds)}; {_which(folds)}",
     )
     result |= report.details(found, records, labels)
-    result |= _leakage(folds)
+    result |= _leakage(folds) | _caveats(folds)
     result["folds"] = [
         {"workdir": fold.workdir, "fold": fold.number}
         | {name: fold.result[name] for name in _FIGURES}
@@ -251,6 +251,23 @@ def _leakage(folds: Sequence[Fold]) -> dict[str, Any]:
     for name in ("tested_heard", "train_heard", "train_notes"):
         pooled[name] = sum(part[name] for part in parts)
     return {"leakage": pooled}
+
+
+def _caveats(folds: Sequence[Fold]) -> dict[str, Any]:
+    """Where leakage of some fold was not looked for, and what it left out."""
+    found: dict[str, Any] = {}
+    unchecked: dict[str, str] = {}
+    for fold in folds:
+        unchecked = fold.result.get("leakage_unchecked", {}) | unchecked
+    if unchecked:
+        found["leakage_unchecked"] = unchecked
+    left_out = [f.result["excluded"] for f in folds if "excluded" in f.result]
+    if left_out:
+        # Each fold counts the notes of the whole data set.
+        names = dict.fromkeys(part["file"] for part in left_out)
+        notes = max(part["notes"] for part in left_out)
+        found["excluded"] = {"file": ", ".join(names), "notes": notes}
+    return found
 
 
 def _index_of(rows: Sequence[dict[str, str]], labels: tuple[str, ...]) -> NoteIndex:

@@ -4,6 +4,7 @@ With them a balanced stream reads only what it delivers: it draws a family, then
 that family's next record. They cost the size of the data set once more.
 """
 
+import contextlib
 import dataclasses
 import math
 
@@ -118,17 +119,18 @@ def _shards(folder: str, plan: list[tuple[str, int, np.ndarray]]) -> FamilyShard
 
 def _copy(sources: list[str], targets: tuple[str, ...], place: np.ndarray) -> None:
     """Deals the records of the sources, in order, to the targets."""
-    writers = [tf.io.TFRecordWriter(path) for path in targets]
+    files.allow_open(len(targets))
     try:
-        records = tf.data.TFRecordDataset(sources).prefetch(64).as_numpy_iterator()
-        for row, record in enumerate(
-            tqdm(records, total=len(place), unit="note", desc=FOLDER, disable=None)
-        ):
-            writers[place[row]].write(record)
+        with contextlib.ExitStack() as stack:
+            writers = [
+                stack.enter_context(tf.io.TFRecordWriter(path)) for path in targets
+            ]
+            records = tf.data.TFRecordDataset(sources).prefetch(64).as_numpy_iterator()
+            for row, record in enumerate(
+                tqdm(records, total=len(place), unit="note", desc=FOLDER, disable=None)
+            ):
+                writers[place[row]].write(record)
     except (tf.errors.OpError, OSError) as error:
         raise UserError(
             f"{FOLDER}: cannot be written: {files.reason(error)}"
         ) from error
-    finally:
-        for writer in writers:
-            writer.close()

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,18 @@ from mic_tf.settings import RunSettings
 from mic_tf.training import lock, snapshots, starting, workfolder
 from mic_tf.training.workfolder import TrainedRun
 
+Calibrate = Callable[[TrainedRun], Any]
+
 _ROLES = ("members", "averaged")
 """What a run's summary calls the runs it was made of."""
 
 
-def combine(workdirs: Sequence[str], shares: Sequence[float], target: str) -> None:
+def combine(
+    workdirs: Sequence[str],
+    shares: Sequence[float],
+    target: str,
+    calibrate: Calibrate = lambda run: None,
+) -> None:
     """Writes a work folder whose network is those of several runs side by side.
 
     The answer is the mean of the members' log-probabilities (Hinton 2002, "Training
@@ -35,6 +42,7 @@ def combine(workdirs: Sequence[str], shares: Sequence[float], target: str) -> No
         network.
       shares: weight of each run; they add up to 1.
       target: the new work folder.
+      calibrate: writes a run's temperature into its folder; without it there is none.
 
     Raises:
       UserError: the runs do not fit together, or the folder has a run already.
@@ -48,11 +56,16 @@ def combine(workdirs: Sequence[str], shares: Sequence[float], target: str) -> No
     mean = model.get_layer(networks.MEAN_OF_MEMBERS)
     mean.set_weights([family_shares(runs, shares)])
     with lock.only_one(target):
-        _write(runs, settings, model, target, "members")
+        _write(runs, settings, model, target, "members", calibrate)
     logging.info("%s: %d networks side by side", target, len(runs))
 
 
-def average(workdirs: Sequence[str], shares: Sequence[float], target: str) -> None:
+def average(
+    workdirs: Sequence[str],
+    shares: Sequence[float],
+    target: str,
+    calibrate: Calibrate = lambda run: None,
+) -> None:
     """Writes a work folder whose network has the mean of several runs' weights.
 
     One network, as large as each of theirs (Wortsman et al. 2022, "Model soups"; with
@@ -66,6 +79,7 @@ def average(workdirs: Sequence[str], shares: Sequence[float], target: str) -> No
         that folder may be among them.
       shares: weight of each run; they add up to 1.
       target: the new work folder.
+      calibrate: writes a run's temperature into its folder; without it there is none.
 
     Raises:
       UserError: the runs do not fit together, or the folder has a run already.
@@ -81,7 +95,7 @@ def average(workdirs: Sequence[str], shares: Sequence[float], target: str) -> No
         ]
     )
     with lock.only_one(target):
-        _write(runs, runs[0].settings, model, target, "averaged")
+        _write(runs, runs[0].settings, model, target, "averaged", calibrate)
     logging.info("%s: the mean weights of %d networks", target, len(runs))
 
 
@@ -201,9 +215,12 @@ def _check_same_tests(first: TrainedRun, other: TrainedRun) -> None:
 def _check_common_start(runs: Sequence[TrainedRun]) -> None:
     """Checks that all runs went on from the same weights, or are where those are."""
     started = [run.settings.train.init_from for run in runs]
-    start = next(filter(None, started), "")
+    starts = list(filter(None, started))
+    if any(all(_is_or_began_from(start, run) for run in runs) for start in starts):
+        return
+    start = next(iter(starts), "")
     for run, its in zip(runs, started, strict=True):
-        if start and _place(its or run.workdir) == _place(start):
+        if start and _is_or_began_from(start, run):
             continue
         if not its:
             raise UserError(
@@ -214,6 +231,11 @@ def _check_common_start(runs: Sequence[TrainedRun]) -> None:
             f"{run.workdir}: began from {its}, another from {start}; only runs that "
             "began from the same weights can be averaged"
         )
+
+
+def _is_or_began_from(start: str, run: TrainedRun) -> bool:
+    its = run.settings.train.init_from
+    return _place(start) in {_place(run.workdir), _place(its) if its else ""}
 
 
 def _place(path: str) -> str:
@@ -249,8 +271,12 @@ def _write(
     model: keras.Model,
     target: str,
     role: str,
+    calibrate: Calibrate,
 ) -> None:
-    """Writes the new run; `role` is what the summary calls the runs it is made of."""
+    """Writes the new run; `role` is what the summary calls the runs it is made of.
+
+    `config.json`, without which there is no run, comes last.
+    """
     parts = [
         {
             "workdir": run.workdir.rsplit("/", maxsplit=1)[-1],
@@ -280,4 +306,7 @@ def _write(
     if before:
         data[starting.STARTED_FROM] = before
     data |= _said_of_any(runs)
+    files.remove(files.join(target, workfolder.CALIBRATION))
+    summary |= {"data": data}
+    calibrate(TrainedRun(target, settings, runs[0].labels, model, 1.0, summary))
     workfolder.write_config(target, settings, runs[0].labels, data)

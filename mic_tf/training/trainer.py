@@ -21,7 +21,7 @@ from mic_tf.settings import RunSettings
 from mic_tf.tracing import as_written
 from mic_tf.training import lock, starting, training_data, workfolder
 from mic_tf.training import strategy as strategies
-from mic_tf.training.callbacks import HistoryFile, Progress, Saver
+from mic_tf.training.callbacks import HistoryFile, Progress, Saver, read_history
 from mic_tf.training.strategy import Placement
 from mic_tf.training.tensorboard import Pictures
 from mic_tf.training.trainee import Trainee, compile_trainee
@@ -146,6 +146,7 @@ class _Run:
         self._saver = saver
         self._steps = steps_per_epoch
         self._validation = self._validation_batches()
+        self._seconds_before = _seconds_before(workdir, saver.place.epoch)
 
     def fit(self) -> None:
         """Trains what is left: the rest of a begun epoch, then the whole ones."""
@@ -161,18 +162,17 @@ class _Run:
             self._fit_from(place, epochs, callbacks)
 
     def finish(self, seconds: float) -> dict[str, Any]:
-        """Writes `summary.json`; the time is that of this process only."""
-        path = files.join(self._workdir, workfolder.SUMMARY)
-        before = files.read_json(path) if files.exists(path) else {}
+        """Writes `summary.json`; seconds are of this process, and of those before."""
         summary = {
             "epochs": self._saver.place.epoch,
             "steps_per_epoch": self._steps,
             "selected": self._saver.best,
-            "train_seconds": round(before.get("train_seconds", 0.0) + seconds, 1),
+            "train_seconds": round(self._seconds_before + seconds, 1),
             "parameters": self._trainee.classifier.count_params(),
             "replicas": self._placement.strategy.num_replicas_in_sync,
         }
         if self._placement.is_chief:
+            path = files.join(self._workdir, workfolder.SUMMARY)
             files.write_json(path, summary)
         return summary
 
@@ -232,6 +232,11 @@ class _Run:
         if self._settings.train.select == "last" and not (
             "valid" in parts and parts["valid"].any()
         ):
+            if self._settings.train.early_stopping:
+                raise UserError(
+                    f"--early_stopping={self._settings.train.early_stopping}: no "
+                    "validation notes here that it could look at; leave it out"
+                )
             return None
         if "valid" not in parts or not parts["valid"].any():
             protocol = self._data.partition.protocol
@@ -290,6 +295,15 @@ class _Run:
     def _pictures(self, logs: str) -> Pictures:
         train = self._data.partition.parts["train"]
         return Pictures(logs, self._trainee, self._data.records, train, self._settings)
+
+
+def _seconds_before(workdir: str, epochs: int) -> float:
+    """What earlier processes took: to the end of a run, or for the epochs they did."""
+    path = files.join(workdir, workfolder.SUMMARY)
+    whole = files.read_json(path) if files.exists(path) else {}
+    rows = [row for row in read_history(workdir) if int(row["epoch"]) <= epochs]
+    done = sum(float(row["seconds"]) for row in rows)
+    return max(whole.get("train_seconds", 0.0), done)
 
 
 def _check(settings: RunSettings, placement: Placement) -> None:

@@ -80,7 +80,9 @@ def describe_data(
     divided = divide(settings, main)
     balance = _balance(settings, main, divided.part("train"))
     records = joining.join(main, extras)
-    partition = joining.extend(divided, [extra.index for extra in extras])
+    indexes = [extra.index for extra in extras]
+    excluded = read_exclusions(settings.data.exclude)
+    partition = joining.extend(divided, indexes, excluded)
     train_part = partition.part("train")
     sides = _sides(settings, records, train_part, len(main.index))
     counts = records.index.counts(train_part)
@@ -161,6 +163,11 @@ def divide_again(description: dict[str, Any], records: Records) -> splits.Partit
       records: its main data set.
     """
     settings = DataSettings(**description["settings"])
+    if settings.exclude and not files.exists(settings.exclude):
+        raise UserError(
+            f"--exclude={settings.exclude}: no such file; the model was trained "
+            "without the notes that it names, and without it nobody knows which"
+        )
     return _divide(records, settings, description["hold_out_valid"])
 
 

@@ -78,6 +78,28 @@ def test_of_another_data_set_all_that_was_trained_on_is_looked_at(data_dir):
         assert result["leakage"]["tested_heard"] == tested
 
 
+def test_what_a_training_left_out_is_left_out_of_its_own_data_set_alone(
+    data_dir, tmp_path
+):
+    records, other = (
+        opened(data_dir, "nsynth_jsonwav"),
+        opened(data_dir, "sample_folder"),
+    )
+    left_out, not_tested = tmp_path / "left_out.txt", tmp_path / "not_tested.txt"
+    left_out.write_text(f"{records.index.ids[0]}\n{records.index.ids[1]}\n")
+    not_tested.write_text(f"{other.index.ids[0]}\n")
+    settings = {"dataset": "nsynth_jsonwav", "exclude": str(left_out)}
+    model = subject(settings=settings)
+    found = checks.excluded_from(model, records, FULL_NAMES["main"], "")
+    assert found == {"excluded": {"file": str(left_out), "notes": 2}}
+    assert checks.excluded_from(model, other, "sample_folder/1.0.0", "") == {}
+    left_out.unlink()
+    found = checks.excluded_from(model, other, "sample_folder/1.0.0", str(not_tested))
+    assert found == {"excluded": {"file": str(not_tested), "notes": 1}}
+    with pytest.raises(UserError, match="trained without the notes that it names"):
+        division.partition_for(model.trained_on, records, FULL_NAMES["main"])
+
+
 def test_what_is_not_at_hand_is_named(data_dir, tmp_path):
     records, partition, found = training(
         subject(), data_dir, "sample_folder", [str(tmp_path)]

@@ -106,12 +106,17 @@ def test_what_is_said_of_one_fold_is_said_of_all(tmp_path):
     path = tmp_path / "fold1/eval/nsynth_jsonwav-test/metrics.json"
     result = json.loads(path.read_text())
     result |= {"protocol_words": "instruments were heard", "unfinished": "1 of 9"}
+    result |= {"leakage_unchecked": {"other/1.0.0": "it is not prepared"}}
+    result |= {"excluded": {"file": "ids.txt", "notes": 198}}
     path.write_text(json.dumps(result))
     pooled = pooling.pool(workdirs).result
     assert pooled["protocol_words"].startswith(
         "fold 0: instrument split; fold 1: instruments were heard; all 2 folds pooled"
     )
     assert pooled["unfinished"] == "fold 1: 1 of 9"
+    said = " ".join(pooled["remarks"])
+    assert "leakage from other/1.0.0 was not looked for: it is not prepared" in said
+    assert "198 notes are left out (ids.txt)" in said
 
 
 def recipe(**data) -> RunSettings:

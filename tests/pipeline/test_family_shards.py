@@ -1,8 +1,11 @@
 import os
+import resource
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from mic_tf import files
 from mic_tf.errors import UserError
 from mic_tf.pipeline import batches, draws, family_shards
 from mic_tf.pipeline.balance import balance
@@ -62,6 +65,28 @@ def test_written_again_only_when_the_records_have_changed(builder):
     family_shards.write(builder)
     again = [os.stat(p).st_mtime_ns for p in first.paths]
     assert again == stamp
+
+
+@pytest.mark.parametrize("where", ["open", "close"])
+def test_files_that_cannot_be_written_are_one_line(builder, monkeypatch, where):
+    def full(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    method = "__init__" if where == "open" else "__exit__"
+    monkeypatch.setattr(tf.io.TFRecordWriter, method, full)
+    with pytest.raises(UserError, match="family_shards: cannot be written: No space"):
+        family_shards.write(builder)
+    with pytest.raises(UserError, match=r"no .*family_shards"):
+        family_shards.load(builder, batches.open_records(builder).index)
+
+
+def test_more_files_may_be_open_than_by_default(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 8_000))
+    asked = []
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    for count in (10, 5_000, 9_000):
+        files.allow_open(count)
+    assert asked == [(4096, 8_000), (6_024, 8_000), (8_000, 8_000)]
 
 
 def test_without_the_files_the_error_names_the_flag(builder):

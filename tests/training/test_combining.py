@@ -184,6 +184,34 @@ def test_the_run_they_began_from_may_be_averaged_with_them(branches, pair, tmp_p
     assert len(workfolder.load_run(target).summary["averaged"]) == 2
 
 
+def test_a_run_may_be_averaged_with_one_that_began_from_it_wherever_it_began(
+    branches, small_dataset, tmp_path
+):
+    child = trained(tmp_path / "c", small_dataset, train={"init_from": branches[0]})
+    for number, runs in enumerate(([branches[0], child], [child, branches[0]])):
+        target = str(tmp_path / f"mean{number}")
+        combining.average(runs, [0.5, 0.5], target)
+        assert len(workfolder.load_run(target).summary["averaged"]) == 2
+    with pytest.raises(UserError, match="only runs that began from the same weights"):
+        combining.average([branches[1], child], [0.5, 0.5], str(tmp_path / "none"))
+
+
+def test_what_ends_before_the_temperature_is_fitted_is_no_run(pair, tmp_path):
+    target = tmp_path / "both"
+
+    def interrupted(run):
+        assert run.summary["data"]["notes"]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        combining.combine(pair, [0.5, 0.5], str(target), interrupted)
+    with pytest.raises(UserError, match="no config.json"):
+        workfolder.load_run(str(target))
+    (target / "calibration.json").write_text('{"temperature": 9.0}')
+    combining.combine(pair, [0.5, 0.5], str(target))
+    assert workfolder.load_run(str(target)).temperature == 1.0
+
+
 def test_networks_trained_apart_are_not_averaged(branches, pair, tmp_path):
     with pytest.raises(UserError, match="began from nothing"):
         combining.average([branches[0], pair[1]], [0.5, 0.5], str(tmp_path / "mean"))

@@ -188,6 +188,37 @@ def test_early_stopping_ends_the_run_and_stays_ended(small_dataset, tmp_path):
     assert callbacks.read_history(str(tmp_path)) == rows
 
 
+def test_early_stopping_needs_notes_to_look_at(small_dataset, tmp_path):
+    run = changed("train", early_stopping=3, select="last")
+    data = dataclasses.replace(run.data, protocol="random")
+    run = dataclasses.replace(run, data=data)
+    with pytest.raises(UserError, match="--early_stopping=3: no validation notes"):
+        trainer.train(run, str(tmp_path), small_dataset)
+
+
+def test_seconds_of_a_run_are_those_of_all_its_processes(
+    small_dataset, tmp_path, monkeypatch
+):
+    original = callbacks.Saver.on_train_batch_end
+
+    def stopping(self, batch, logs=None):
+        original(self, batch, logs)
+        if self.place.epoch == 1:
+            raise _Stop
+
+    monkeypatch.setattr(callbacks.Saver, "on_train_batch_end", stopping)
+    with pytest.raises(_Stop):
+        trainer.train(SMALL, str(tmp_path), small_dataset)
+    history = tmp_path / "history.csv"
+    (row,) = callbacks.read_history(str(tmp_path))
+    changed_row = history.read_text().replace(f",{row['seconds']}\n", ",1000.0\n")
+    history.write_text(changed_row)
+    monkeypatch.setattr(callbacks.Saver, "on_train_batch_end", original)
+    for _ in range(2):
+        seconds = trainer.train(SMALL, str(tmp_path), small_dataset)["train_seconds"]
+        assert 1000 < seconds < 1900
+
+
 def test_a_loss_that_is_not_finite_is_a_user_error(small_dataset, tmp_path):
     run = changed("train", learning_rate=1e30)
     with pytest.raises(UserError, match="try a lower --learning_rate"):

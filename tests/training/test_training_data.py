@@ -108,6 +108,16 @@ def test_notes_of_a_single_family_are_warned_of(builders, tmp_path, caplog):
     assert "all training notes are of one family (reed)" in caplog.text
 
 
+def test_ids_leave_out_notes_of_extra_sets_too(builders, tmp_path):
+    extra = described(builders[1:]).main.index.ids[7]
+    file = tmp_path / "ids.txt"
+    file.write_text(f"bass_acoustic_000-030-100\n{extra}\n")
+    data = described(builders, exclude=str(file))
+    assert data.description["notes"]["train"] == 12 - 1 + 90 - 1
+    train = data.partition.parts["train"]
+    assert extra not in data.records.index.ids[train]
+
+
 def test_ids_that_leave_nothing_out_are_warned_of(builders, tmp_path, caplog):
     file = tmp_path / "ids.txt"
     file.write_text("no-note\tcopied by hand\nbass_acoustic_000-030-100\n")
