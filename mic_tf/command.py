@@ -21,6 +21,9 @@ from mic_tf.errors import UserError
 EXIT_OK = 0
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+_READ_BY_PYTHON = {"source", "soundfont"}
+"""Flags whose paths may have any bytes."""
+
 _MALLOC = {
     "MALLOC_ARENA_MAX": (-8, 2),
     "MALLOC_MMAP_THRESHOLD_": (-3, 2 << 20),
@@ -93,12 +96,12 @@ def _expanded(value: Any) -> Any:
 
 
 def _check_text() -> None:
-    """Refuses bytes that are not UTF-8, as TensorFlow opens no such path.
+    """Refuses bytes that are not UTF-8 where TensorFlow may have to open the path.
 
     Raises:
       flags.Error: a flag has some.
     """
-    for name in flags.FLAGS:
+    for name in set(flags.FLAGS) - _READ_BY_PYTHON:
         value = flags.FLAGS[name].value
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and not text.isascii():

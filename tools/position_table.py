@@ -78,8 +78,12 @@ def main(arguments: list[str]) -> None:
     waveforms = [
         w for w in notes.waveforms if not measured_notes.is_silence(w[:_SOUNDING])
     ]
+    if not waveforms:
+        raise UserError("no note begins within 2 s; more of them expected (--count)")
     at_start = moved(classifier, waveforms, 0)
-    print(f"{len(at_start)} notes of {notes.words}\n")
+    late = len(notes.waveforms) - len(waveforms)
+    words = f", {late} that begin later left out" if late else ""
+    print(f"{len(at_start)} notes of {notes.words}{words}\n")
     print("| later by | same family | mean change | 95 % below | largest |")
     print("| --- | --- | --- | --- | --- |")
     for milliseconds in MILLISECONDS:

@@ -59,7 +59,7 @@ class NoteBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @abc.abstractmethod
     def settings(self) -> dict[str, Any]:
-        """What the records depend on, as JSON values; cheap to find out.
+        """What the records depend on, as JSON values; found out without all the audio.
 
         Raises:
           UserError: the source is missing.

@@ -66,10 +66,11 @@ def prepare(
     by_hand = downloads or os.path.join(download_dir, "manual")
     _download(builder, root, download_dir, by_hand)
     _warn_of_memory(options)
-    if folder:
+    folder = str(builder.data_dir)
+    if files.exists(folder):
         logging.info("replacing %s", folder)
         preparation.discard(folder)
-        builder = tfds.builder(builder.info.full_name, data_dir=root)
+        builder = tfds.builder(f"nsynth/{name.config}{version}", data_dir=root)
     _generate(builder, download_dir, by_hand, options, num_shards)
     _compare_with_published(builder)
 

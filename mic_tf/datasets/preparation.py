@@ -196,7 +196,8 @@ def _faults_of_source() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}") from error
+        name = error.filename or "--source"
+        raise UserError(f"{name}: {files.reason(error)}") from error
 
 
 def _difference(there: dict[str, Any] | None, wanted: dict[str, Any]) -> str:

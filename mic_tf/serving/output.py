@@ -25,16 +25,31 @@ def lines_to(path: str, beginning: str = "") -> Iterator[Write]:
 
     Args:
       path: of any file system of `tf.io.gfile`; empty: standard output.
-      beginning: lines in front of all others. An earlier `PATH.partial` that they
-        were taken from is there until all of them are written.
+      beginning: lines in front of all others. On a disk of this machine an earlier
+        `PATH.partial` that they were taken from is there until all are written.
 
     Raises:
       UserError: the file cannot be written.
     """
-    with _file(path, beginning) if path else _standard_output() as write:
-        if not path:
-            write(beginning)
+    with _file(path, beginning) if path else _standard_output(beginning) as write:
         yield write
+
+
+def check(path: str) -> None:
+    """Refuses a file that `lines_to` could not write, before there are lines.
+
+    Raises:
+      UserError: it is a folder, or its folder cannot be made or written to.
+    """
+    if not path or files.is_stream(path):
+        return
+    if path.endswith("/") or tf.io.gfile.isdir(path):
+        raise UserError(f"{path}: cannot be written: it is a folder")
+    folder = os.path.dirname(files.link_target(path))
+    if folder:
+        files.make_folder(folder)
+    if not files.is_remote(path) and not os.access(folder or ".", os.W_OK):
+        raise UserError(f"{path}: cannot be written: its folder is read-only")
 
 
 def written(path: str) -> str:
@@ -48,14 +63,11 @@ def written(path: str) -> str:
 
 @contextlib.contextmanager
 def _file(path: str, beginning: str) -> Iterator[Write]:
+    check(path)
     straight = files.is_stream(path)
     target = files.link_target(path)
     partial = path if straight else target + PARTIAL
     with _faults_of(path):
-        if path.endswith("/") or tf.io.gfile.isdir(path):
-            raise UserError(f"{path}: cannot be written: it is a folder")
-        if os.path.dirname(path):
-            files.make_folder(os.path.dirname(path))
         if straight:
             file = files.open_stream(path)
             file.write(_encoded(beginning))
@@ -95,12 +107,14 @@ def _faults_of(path: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _standard_output() -> Iterator[Write]:
+def _standard_output(beginning: str) -> Iterator[Write]:
     sys.stdout.reconfigure(errors="surrogateescape")
+    ahead = [beginning]
 
     def write(text: str) -> None:
         try:
-            sys.stdout.write(text)
+            sys.stdout.write("".join([*ahead, text]))
+            ahead.clear()
             sys.stdout.flush()
         except BrokenPipeError:
             raise

@@ -137,18 +137,16 @@ def predict_neighbours(
     Raises:
       UserError: the result cannot be written.
     """
-
-    def found() -> Iterator[neighbours.Neighbour]:
-        answers = classifier.classify_files(paths, options.batch_size)
-        known = []
-        for path, answer in _with_progress(answers, len(paths), options):
-            if isinstance(answer, Answer):
-                _say_channels(path, answer.channels)
-            known.append((path, answer))
-        yield from neighbours.neighbours(known, options.neighbours)
-
+    output.check(options.out)
+    answers = classifier.classify_files(paths, options.batch_size)
+    known = []
+    for path, answer in _with_progress(answers, len(paths), options):
+        if isinstance(answer, Answer):
+            _say_channels(path, answer.channels)
+        known.append((path, answer))
+    found = neighbours.neighbours(known, options.neighbours)
     layout = neighbours.LAYOUTS[options.layout]()
-    return _write(found(), layout, options.out, len(paths))
+    return _write(found, layout, options.out, len(paths))
 
 
 def _say_channels(path: str, channels: int) -> None:

@@ -5,7 +5,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mic_tf.errors import UserError
@@ -132,11 +132,21 @@ class Json(Layout):
         return text
 
     def rows_of(self, text: str) -> list[Row]:
-        """The whole rows of a text that may break off anywhere."""
+        """The whole rows of a text that may break off anywhere.
+
+        Raises:
+          UserError: the text is JSON of something else.
+        """
+        try:
+            objects, is_whole = json.loads(text or "[]"), True
+        except ValueError:
+            objects, is_whole = list(_objects(text)), False
         found = []
-        for line in text.split("\n"):
-            with contextlib.suppress(ValueError, TypeError):
-                found.append(Row(**json.loads(line.rstrip(","))))
+        for content in objects if isinstance(objects, list) else ():
+            with contextlib.suppress(TypeError):
+                found.append(Row(**content))
+        if is_whole and objects and not found:
+            raise UserError("other content than answers")
         return [row for row in found if not row.error]
 
 
@@ -171,6 +181,13 @@ def csv_line(cells: Sequence[str]) -> str:
     quoting = csv.QUOTE_ALL if "\r" in "".join(cells) else csv.QUOTE_MINIMAL
     csv.writer(text, lineterminator="\n", quoting=quoting).writerow(cells)
     return text.getvalue()
+
+
+def _objects(text: str) -> Iterator[Any]:
+    """The JSON values that are a line each, with a comma behind or without."""
+    for line in text.split("\n"):
+        with contextlib.suppress(ValueError):
+            yield json.loads(line.strip().rstrip(","))
 
 
 def _is_unicode(text: str) -> bool:

@@ -77,7 +77,7 @@ def describe_data(
         batches.open_records(each, skip_bad=settings.data.skip_bad)
         for each in (builder, *extra_builders)
     )
-    divided = divide(settings, main)
+    divided = divide(settings, main, extras)
     balance = _balance(settings, main, divided.part("train"))
     records = joining.join(main, extras)
     indexes = [extra.index for extra in extras]
@@ -150,9 +150,17 @@ def _sides(
     return tuple(sides)
 
 
-def divide(settings: RunSettings, records: Records) -> splits.Partition:
-    """The run's partition of the notes, without excluded ones."""
-    return _divide(records, settings.data, _holds_out_valid(settings))
+def divide(
+    settings: RunSettings, records: Records, extras: Sequence[Records] = ()
+) -> splits.Partition:
+    """The run's partition of the notes, without excluded ones.
+
+    Args:
+      settings: of the run.
+      records: its main data set.
+      extras: other sets in which ids to leave out may be.
+    """
+    return _divide(records, settings.data, _holds_out_valid(settings), extras)
 
 
 def divide_again(description: dict[str, Any], records: Records) -> splits.Partition:
@@ -199,21 +207,25 @@ def _digests(division: splits.Partition, records: Records) -> dict[str, str]:
 
 
 def _divide(
-    records: Records, settings: DataSettings, hold_out_valid: bool
+    records: Records,
+    settings: DataSettings,
+    hold_out_valid: bool,
+    extras: Sequence[Records] = (),
 ) -> splits.Partition:
     partition = splits.partition(records.index, settings, hold_out_valid=hold_out_valid)
-    excluded = exclusions(settings.exclude, records)
+    excluded = exclusions(settings.exclude, records, *extras)
     return splits.excluding(partition, records.index, excluded)
 
 
-def exclusions(path: str, records: Records) -> set[str]:
+def exclusions(path: str, *records: Records) -> set[str]:
     """The note ids of `read_exclusions`, with a warning where the data has none.
 
     Raises:
       UserError: there is no such file.
     """
     ids = read_exclusions(path)
-    if ids and not np.isin(records.index.ids, sorted(ids)).any():
+    wanted = sorted(ids)
+    if ids and not any(np.isin(each.index.ids, wanted).any() for each in records):
         logging.warning(
             "--exclude=%s: none of its %d ids (%s and others) is one of a note here",
             path,

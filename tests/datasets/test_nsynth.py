@@ -4,6 +4,7 @@ import sys
 import types
 
 import pytest
+from tensorflow_datasets.core import naming
 
 from mic_tf.datasets import catalogue, names, nsynth
 from mic_tf.errors import UserError
@@ -57,26 +58,28 @@ def test_a_prepared_set_is_used_again_without_any_download(
 
 def test_overwrite_takes_the_prepared_set_away_and_makes_it_anew(tmp_path, monkeypatch):
     folder = tmp_path / "nsynth" / "full" / "2.3.3"
-    folder.mkdir(parents=True)
-    (folder / "dataset_info.json").write_text("{}")
     monkeypatch.setattr(catalogue, "find_prepared", lambda name, data_dir: str(folder))
     done = []
     for step in ("_pipeline_options", "_download", "_warn_of_memory"):
         monkeypatch.setattr(nsynth, step, lambda *_: None)
     monkeypatch.setattr(nsynth, "_generate", lambda *_: done.append(folder.exists()))
     monkeypatch.setattr(nsynth, "_compare_with_published", lambda _: None)
-    monkeypatch.setattr(
-        nsynth.tfds,
-        "builder",
-        lambda *_, **__: types.SimpleNamespace(
-            info=types.SimpleNamespace(full_name="nsynth/full/2.3.3")
-        ),
-    )
-    name = names.parse_name("nsynth/full")
-    nsynth.prepare(name, str(tmp_path))
-    assert folder.exists() and not done
-    nsynth.prepare(name, str(tmp_path), overwrite=True)
-    assert done == [False]
+
+    def opened(name, data_dir):
+        found, arguments = naming.parse_builder_name_kwargs(name, data_dir=data_dir)
+        assert (str(found), arguments["config"]) == ("nsynth", "full")
+        return types.SimpleNamespace(data_dir=folder)
+
+    monkeypatch.setattr(nsynth.tfds, "builder", opened)
+    for text in ("nsynth/full", "nsynth/full:2.3.3"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "dataset_info.json").write_text("{}")
+        name = names.parse_name(text)
+        nsynth.prepare(name, str(tmp_path))
+        assert folder.exists() and not done
+        nsynth.prepare(name, str(tmp_path), overwrite=True)
+        assert done == [False]
+        done.clear()
 
 
 @needs_beam

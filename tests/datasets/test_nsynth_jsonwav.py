@@ -91,6 +91,19 @@ def test_a_wave_put_right_in_an_unpacked_folder_is_another_source(tmp_path, memb
         prepare(tmp_path, tmp_path / "out")
 
 
+def test_what_is_no_wave_in_an_unpacked_folder_does_not_count(tmp_path, members):
+    publisher.write_unpacked(tmp_path, members)
+    audio = tmp_path / "nsynth-valid" / "audio"
+    wave = next(audio.glob("*.wav"))
+    wave.unlink()
+    wave.symlink_to("nowhere")
+    builder = prepare(tmp_path, tmp_path / "out", skip_bad=True)
+    assert wave.stem not in notes_of(builder)
+    (audio / ".DS_Store").write_bytes(b"x")
+    (audio / f"._{wave.name}").write_bytes(b"x")
+    prepare(tmp_path, tmp_path / "out", skip_bad=True)
+
+
 def test_nothing_is_unpacked_to_disk(tmp_path, members):
     publisher.write_jsonwav(tmp_path, "valid", members)
     prepare(tmp_path, tmp_path / "out")

@@ -307,7 +307,7 @@ def test_a_recording_changed_in_place_is_another_one(tmp_path, seconds):
     size = path.stat().st_size
     soundfile.write(path, sine(seconds, amplitude=0.25), 16_000)
     assert path.stat().st_size == size
-    with pytest.raises(UserError, match="sha256: there .*; --overwrite replaces it"):
+    with pytest.raises(UserError, match="listing: there .*; --overwrite replaces it"):
         prepare(tmp_path / "source", tmp_path / "out")
     prepare(tmp_path / "source", tmp_path / "out", overwrite=True)
     _, note = notes_of(builder)[next(iter(notes_of(builder)))]

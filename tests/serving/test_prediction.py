@@ -11,8 +11,8 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+import tensorflow as tf
 
-from mic_tf import files
 from mic_tf.errors import UserError
 from mic_tf.serving import prediction
 from mic_tf.serving.classifier import Classifier
@@ -152,24 +152,59 @@ def test_kept_answers_are_in_place_before_the_file_they_were_in_is_touched(
     out.rename(partial)
     before = partial.read_bytes()
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
+    class Full(tf.io.gfile.GFile):
+        def write(self, content):
+            super().write(content[:10])
+            self.flush()
+            raise tf.errors.ResourceExhaustedError(None, None, "No space left")
 
-    monkeypatch.setattr(files, "open_new", full)
-    with pytest.raises(UserError, match="out.csv: cannot be written: No space left"):
+    monkeypatch.setattr(tf.io.gfile, "GFile", Full)
+    with pytest.raises(UserError, match="out.csv.*: cannot be written: No space left"):
         prediction.predict(classifier, paths, options)
     assert partial.read_bytes() == before
-    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("layout", ["csv", "json"])
+def test_kept_answers_are_there_before_the_first_new_one(
+    classifier, paths, tmp_path, layout
+):
+    out = tmp_path / "out"
+    options = dataclasses.replace(OPTIONS, out=str(out), layout=layout, resume=True)
+    prediction.predict(classifier, paths[:1], options)
+    before = out.read_text()
 
     class Killed(Classifier):
         def classify_files(self, paths, batch_size):
+            kept = (tmp_path / "out.partial").read_text()
+            assert kept and before.startswith(kept) and out.read_text() == before
             raise ZeroDivisionError
             yield
 
     killed = Killed(classifier.contract, classifier._infer, classifier.fingerprint)
     with pytest.raises(ZeroDivisionError):
         prediction.predict(killed, paths, options)
-    assert partial.read_bytes() == before
+    again = dataclasses.replace(options, resume=True)
+    prediction.predict(classifier, paths[3:], again)
+    found = read_csv(out) if layout == "csv" else json.loads(out.read_text())
+    assert [row["file"] for row in found] == [paths[0], paths[3]]
+
+
+def test_interrupted_neighbours_leave_the_result_that_was_there(
+    classifier, paths, tmp_path
+):
+    out = tmp_path / "out.csv"
+    out.write_text("old")
+
+    class Interrupted(Classifier):
+        def classify_files(self, paths, batch_size):
+            raise KeyboardInterrupt
+            yield
+
+    interrupted = Interrupted(classifier.contract, classifier._infer)
+    options = dataclasses.replace(OPTIONS, out=str(out), neighbours=2)
+    with pytest.raises(KeyboardInterrupt):
+        prediction.predict_neighbours(interrupted, paths, options)
+    assert out.read_text() == "old"
 
 
 @pytest.mark.parametrize("layout", ["csv", "json"])
@@ -242,6 +277,18 @@ def test_a_result_that_cannot_be_written_is_a_users_error(classifier, paths, tmp
     with pytest.raises(UserError, match="taken: cannot be written"):
         alike = dataclasses.replace(OPTIONS, out=str(tmp_path / "taken"), neighbours=1)
         prediction.predict_neighbours(Unasked(classifier.contract, None), paths, alike)
+
+
+@pytest.mark.parametrize("layout", ["csv", "json", "table"])
+def test_a_reader_that_is_gone_ends_the_run_quietly(
+    classifier, paths, layout, monkeypatch
+):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        options = dataclasses.replace(OPTIONS, layout=layout)
+        prediction.predict(classifier, paths, options)
 
 
 def test_a_full_screen_is_a_users_error(classifier, paths):

@@ -105,6 +105,29 @@ def test_whole_rows_are_read_of_a_text_that_breaks_off_anywhere(name, file):
     assert numbers == sorted(numbers) and numbers[-1] == 3
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: json.dumps(json.loads(text), indent=2),
+        lambda text: json.dumps(json.loads(text)),
+    ],
+)
+def test_json_that_another_program_wrote_anew_is_read(changed):
+    layout = rows.layout("json", LABELS, [])
+    text = changed(text_of(layout))
+    assert layout.rows_of(text) == [FOUND[0], FOUND[2]]
+
+
+def test_json_of_something_else_is_refused():
+    layout = rows.layout("json", LABELS, [])
+    for text in ('{"a": 1}', "[1, 2]", '[{"name": "a.wav"}]'):
+        with pytest.raises(UserError, match="other content than answers"):
+            layout.rows_of(text)
+    for text in ("", "[\n", "[\n\n]\n", '[\n{"file": "a'):
+        assert layout.rows_of(text) == []
+
+
 def test_a_row_that_was_changed_by_hand_is_not_read():
     layout = rows.layout("csv", LABELS, [])
     text = text_of(layout, [FOUND[0], FOUND[2]])

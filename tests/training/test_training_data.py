@@ -108,7 +108,7 @@ def test_notes_of_a_single_family_are_warned_of(builders, tmp_path, caplog):
     assert "all training notes are of one family (reed)" in caplog.text
 
 
-def test_ids_leave_out_notes_of_extra_sets_too(builders, tmp_path):
+def test_ids_leave_out_notes_of_extra_sets_too(builders, tmp_path, caplog):
     extra = described(builders[1:]).main.index.ids[7]
     file = tmp_path / "ids.txt"
     file.write_text(f"bass_acoustic_000-030-100\n{extra}\n")
@@ -116,6 +116,9 @@ def test_ids_leave_out_notes_of_extra_sets_too(builders, tmp_path):
     assert data.description["notes"]["train"] == 12 - 1 + 90 - 1
     train = data.partition.parts["train"]
     assert extra not in data.records.index.ids[train]
+    file.write_text(f"{extra}\n")
+    described(builders, exclude=str(file))
+    assert "--exclude" not in caplog.text
 
 
 def test_ids_that_leave_nothing_out_are_warned_of(builders, tmp_path, caplog):

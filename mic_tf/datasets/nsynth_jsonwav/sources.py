@@ -96,11 +96,13 @@ class Folder:
     def signature(self) -> dict[str, int | str]:
         listing = hashlib.sha256(self.examples_json())
         audio = os.path.join(self.path, "audio")
-        if os.path.isdir(audio):
-            sizes = sorted((e.name, _size(e.path)) for e in os.scandir(audio))
-            listing.update(repr(sizes).encode())
+        names = os.listdir(audio) if os.path.isdir(audio) else []
+        for name in sorted(filter(_is_wave, (f"audio/{name}" for name in names))):
+            path = os.path.join(self.path, name)
+            size = os.path.getsize(path) if os.path.exists(path) else -1
+            listing.update(repr((name, size)).encode())
         name = os.path.basename(self.path)
-        return {"file": name, "sha256": listing.hexdigest()[:16]}
+        return {"file": name, "listing": listing.hexdigest()[:16]}
 
     def origin(self, member: str) -> str:
         return os.path.join(os.path.dirname(self.path), *member.split("/"))

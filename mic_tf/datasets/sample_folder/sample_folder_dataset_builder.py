@@ -36,7 +36,7 @@ class Builder(NoteBuilder):
             labels = (r.id, r.family, r.instrument, r.pitch, r.velocity, r.split)
             listing.update(repr(labels).encode())
             listing.update(marks_of(r.path))
-        return {"files": len(self._recordings), "sha256": listing.hexdigest()[:16]}
+        return {"files": len(self._recordings), "listing": listing.hexdigest()[:16]}
 
     def note_counts(self) -> dict[str, int]:
         return {
