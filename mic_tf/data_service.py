@@ -1,11 +1,14 @@
 """Reads, balances and batches notes on hosts of their own, for several trainings.
 
   python -m mic_tf.data_service --role=dispatcher --port=5050
-  python -m mic_tf.data_service --role=worker --dispatcher=HOST:5050 [--port=5051]
+  python -m mic_tf.data_service --role=worker --dispatcher=HOST:5050 --host=WORKER \
+    [--port=5051]
   python -m mic_tf.train --data_service=grpc://HOST:5050 …
 
 Start one dispatcher and as many workers as the accelerators need; all of them must see
-the data set under the same path. Runs until it is stopped.
+the data set under the same path. HOST and WORKER are names by which the trainings reach
+these machines; without --host a worker serves its own machine alone. Runs until it is
+stopped.
 """
 
 from absl import flags, logging
@@ -23,7 +26,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("dispatcher", "", "HOST:PORT of the dispatcher, for a worker.")
     flags.DEFINE_string(
-        "host", "localhost", "Name by which trainings reach this worker."
+        "host", "localhost", "Name by which trainings reach this worker's machine."
     )
 
 

@@ -56,8 +56,8 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         "resume",
         False,
-        "Keep the answers that --out has, and answer what is missing; refused where "
-        "another model, --min_probability or --min_familiarity made them.",
+        "Keep the answers that --out has, as csv or json, and answer what is missing. "
+        "Refused where another model, --min_probability or --min_familiarity made it.",
     )
     flags.DEFINE_integer(
         "neighbours",

@@ -290,7 +290,7 @@ class NetworkSettings:
 
     model: str = setting(
         "deep_cnn",
-        "The network; mobile_cnn trains several times faster than deep_cnn.",
+        "The network; mobile_cnn trains up to twice as fast as deep_cnn and is worse.",
         choices=MODELS,
     )
     width: int = setting(

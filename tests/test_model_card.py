@@ -12,7 +12,7 @@ import pytest
 from mic_tf.evaluation import bootstrap, metrics
 from mic_tf.taxonomy import FAMILIES
 from tests import processes
-from tests.conftest import own_lines
+from tests.conftest import make_note, own_lines, write_dataset
 
 PROJECT = pathlib.Path(__file__).parents[1]
 
@@ -117,6 +117,23 @@ def test_the_card_says_what_was_measured_and_of_which_data(run):
     assert "bash tools/make_pretrained.sh --source=" in card
     assert "The model's temperature was fitted on these very notes" in card
     assert str(run) not in card
+    assert "50% of the notes drawn are of the data sets behind the first" in card
+    assert "the publisher's archives:" in card
+
+
+def test_the_card_tells_networks_apart_and_counts_the_notes_of_the_archives(run):
+    path = run / "model" / "contract.json"
+    contract = json.loads(path.read_text())
+    contract["training"]["members"] = [
+        {"settings": {"extra_share": share}} for share in (0.5, 0.25)
+    ]
+    path.write_text(json.dumps(contract))
+    notes = [make_note("reed", 0, pitch) for pitch in range(40, 43)]
+    write_dataset(run / "data", {"train": notes, "valid": notes[:1]})
+    assert write_card(run).returncode == 0
+    card = (run / "model" / "MODEL_CARD.md").read_text()
+    assert "50%, 25% of the notes drawn (network 1 to 2) are of" in card
+    assert "the publisher's archives, here of 3 training notes:" in card
 
 
 def test_data_of_unknown_licence_is_refused(run):

@@ -147,6 +147,68 @@ def test_an_environment_is_reused_until_requirements_change(copied_tools, tmp_pa
     assert "-r requirements.txt" not in again
 
 
+@pytest.mark.parametrize(
+    ("installed", "is_kept"),
+    [
+        (["pip", "setuptools", "wheel-0.4.dist-info", "_distutils_hack"], False),
+        (["pip", "numpy"], True),
+        ([], False),
+    ],
+)
+def test_an_environment_with_packages_of_others_is_not_cleared(
+    copied_tools, tmp_path, installed, is_kept
+):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n[ "$2" = venv ] && rm -rf "$4"\necho 3.12\n')
+    python.chmod(0o755)
+    folder = copied_tools / ".venv"
+    packages = folder / "lib" / "python3.12" / "site-packages"
+    packages.mkdir(parents=True)
+    for name in installed:
+        (packages / name).mkdir()
+    script = f"source {copied_tools}/tools/environment.sh; choose_environment"
+    finished = bash(script, PYTHON=str(python))
+    assert packages.exists() is is_kept
+    assert finished.returncode == (2 if is_kept else 0)
+    if is_kept:
+        assert f"{folder} has packages, and its Python" in finished.stderr
+        (folder / "installed").touch()  # By these scripts: theirs to make anew.
+        assert bash(script, PYTHON=str(python)).returncode == 0
+
+
+def test_an_environment_without_pip_gets_it(copied_tools, tmp_path):
+    (copied_tools / ".venv" / "bin").mkdir(parents=True)
+    python = copied_tools / ".venv" / "bin" / "python"
+    calls = tmp_path / "calls"
+    python.write_text(f'#!/bin/sh\necho "$@" >>{calls}\necho 3.12\n[ "$2" != pip ]\n')
+    python.chmod(0o755)
+    script = f"source {copied_tools}/tools/environment.sh; choose_environment"
+    assert bash(script).returncode == 0
+    assert calls.read_text().splitlines()[-1] == "-m ensurepip"
+
+
+def test_paths_of_a_person_are_theirs_from_wherever_a_script_goes(tmp_path):
+    script = f"cd {tmp_path}; source {PROJECT}/tools/environment.sh; absolute"
+    for given, wanted in (
+        ("notes", f"{tmp_path}/notes"),
+        ("/notes", "/notes"),
+        ("pretrained", "pretrained"),
+        ("gs://bucket/run", "gs://bucket/run"),
+        ("", ""),
+    ):
+        assert bash(f"{script} '{given}'").stdout == f"{wanted}\n"
+
+
+def test_a_folder_made_with_other_arguments_is_not_gone_on_with(tmp_path):
+    scripts = f"source {PROJECT}/tools/environment.sh; source {PROJECT}/tools/steps.sh"
+    made = f"{scripts}; made_with {tmp_path}/folder"
+    assert bash(f"{made} pretrained 'a font.sf2'").returncode == 0
+    assert bash(f"{made} pretrained 'a font.sf2'").returncode == 0
+    finished = bash(f"{made} runs/mine 'a font.sf2'")
+    assert finished.returncode == 2
+    assert "folder was made with pretrained a font.sf2; name an" in finished.stderr
+
+
 @pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: path.name)
 @pytest.mark.parametrize("python", PYTHONS)
 def test_every_requirement_has_one_exact_version(path, python):
@@ -215,6 +277,7 @@ def test_the_installed_package_has_its_commands_and_all_files(tmp_path):
         ("", "--source: missing"),
         ("--source=/nowhere", "--source=/nowhere: no such folder"),
         ("--source=/tmp --soundfont=/a.sf2,/b.sf3", "/a.sf2: no such file"),
+        ("--source=/tmp '--soundfont=/my fonts/a.sf2,/b.sf3'", "/my fonts/a.sf2: no"),
         ("--sauce=/tmp", "--sauce=/tmp: --source, --folder, --soundfont or --out"),
     ],
 )

@@ -18,6 +18,14 @@ fail() {
   exit 2
 }
 
+# Prints a path as it is seen from anywhere; `pretrained` and URLs are no paths.
+absolute() {
+  case $1 in
+    "" | pretrained | /* | *://*) say "$1" ;;
+    *) say "$PWD/$1" ;;
+  esac
+}
+
 # Prints 3.x of an interpreter; fails where it does not run.
 minor_version() {
   "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null
@@ -69,10 +77,28 @@ environment_folder() {
 
 make_environment() {
   local interpreter=$1 folder=$2
+  if has_foreign_packages "$folder"; then
+    fail "$folder has packages, and its Python or pip does not work; repair it, or" \
+      "take it away"
+  fi
   say "making ${folder#"$project"/} with Python $(minor_version "$interpreter")"
   "$interpreter" -m venv --clear "$folder" ||
     fail "$interpreter cannot make a virtual environment (Debian and Ubuntu:" \
       "the package python3-venv)"
+}
+
+# Whether somebody else installed something there.
+has_foreign_packages() {
+  local path
+  [ ! -f "$1/installed" ] || return 1
+  for path in "$1"/lib/python*/site-packages/*; do
+    case ${path##*/} in
+      '*' | pip* | setuptools* | wheel* | pkg_resources | _distutils_hack) ;;
+      distutils-precedence.pth | __pycache__) ;;
+      *) return 0 ;;
+    esac
+  done
+  return 1
 }
 
 # Changes whenever what a set asks for changes.
@@ -132,7 +158,8 @@ choose_environment() {
   fi
   folder=$(environment_folder "$interpreter")
   python=$folder/bin/python
-  "$python" -m pip --version >/dev/null 2>&1 || make_environment "$interpreter" "$folder"
+  "$python" -m pip --version >/dev/null 2>&1 ||
+    "$python" -m ensurepip >/dev/null 2>&1 || make_environment "$interpreter" "$folder"
 }
 
 use_environment() {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Fine-tunes a model on 20 notes of each of five classes that it does not know (banjo,
-# bagpipe, kalimba, koto, sitar) and measures it on 20 others of each:
+# bagpipe, kalimba, koto, sitar), 4 of which the temperature is fitted on, and measures it
+# on 20 others of each:
 #   bash tools/finetune_demo.sh
 #
 # --init_from=DIR       the weights: a run, an export with weights (pretrained: the
@@ -19,9 +20,11 @@ folder=quickstart/finetune
 soundfonts=()
 for argument in "$@"; do
   case $argument in
-    --init_from=*) weights=${argument#*=} ;;
-    --folder=*) folder=${argument#*=} ;;
-    --soundfont=* | --test_soundfont=*) soundfonts+=("$argument") ;;
+    --init_from=*) weights=$(absolute "${argument#*=}") ;;
+    --folder=*) folder=$(absolute "${argument#*=}") ;;
+    --soundfont=* | --test_soundfont=*)
+      soundfonts+=("${argument%%=*}=$(absolute "${argument#*=}")")
+      ;;
     *) fail "$argument: --init_from, --folder, --soundfont or --test_soundfont expected" ;;
   esac
 done
@@ -53,6 +56,7 @@ evaluate() {
 
 use_environment
 cd "$project"
+made_with "$folder" "$weights" "${soundfonts[@]}"
 step render "$notes/written.txt" -- render
 step prepare "$prepared" "$notes/written.txt" -- prepare
 step train "$run/calibration.json" "$config" "$prepared" -- train

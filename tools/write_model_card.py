@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> None:
         _data(contract, _DATA_DIR.value),
         *(_result(result) for result in results),
         _limits(contract, results),
-        _again(contract),
+        _again(contract, _DATA_DIR.value),
     ]
     card = pathlib.Path(_MODEL.value, "MODEL_CARD.md")
     files.write_text(str(card), "\n\n".join(parts) + "\n")
@@ -123,8 +123,7 @@ def _data(contract, data_dir: str) -> str:
     rows = [row for name in names for row in _sources(name, data_dir)]
     counts = data["train_notes_per_family"]
     listed = ", ".join(f"{name} {n:,}" for name, n in counts.items())
-    share = data["settings"]["extra_share"]
-    extra = f" {share:.0%} of the notes drawn are rendered ones." if names[1:] else ""
+    extra = f" {_shares(contract)}" if names[1:] else ""
     return "\n".join(
         [
             "## Training data",
@@ -136,6 +135,18 @@ def _data(contract, data_dir: str) -> str:
             f"{sum(counts.values()):,} training notes ({listed}).{extra} A model "
             "trained on NSynth should name it, as this card does.",
         ]
+    )
+
+
+def _shares(contract) -> str:
+    """How many of the notes drawn are of the extra sets, for each network."""
+    of_all = contract.training["data"]["settings"]
+    members = contract.training.get("members", [{"settings": of_all}])
+    shares = [f"{each['settings']['extra_share']:.0%}" for each in members]
+    networks = f" (network 1 to {len(shares)})" if shares[1:] else ""
+    return (
+        f"{', '.join(shares)} of the notes drawn{networks} are of the data sets behind "
+        "the first."
     )
 
 
@@ -253,21 +264,35 @@ def _limits(contract, results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _again(contract) -> str:
+def _again(contract, data_dir: str) -> str:
     seed = contract.settings["train"]["seed"]
+    dataset = contract.training["data"]["dataset"].rsplit("/", maxsplit=1)[0]
     return "\n".join(
         [
             "## Made again",
             "",
-            f"With seed {seed}; `--source` has the publisher's archives:",
+            f"With seed {seed}; `--source` has the publisher's archives"
+            f"{_train_notes(dataset, data_dir)}:",
             "",
             "    bash tools/make_pretrained.sh --source=FOLDER_WITH_NSYNTH_ARCHIVES",
             "",
             "A later mic_tf may draw other notes, and other batches of them, from the "
             "same seed: it then makes another model by the same recipe, with figures "
-            "near these.",
+            "near these. Archives with more notes make another model and take as much "
+            "longer as there are more.",
         ]
     )
+
+
+def _train_notes(dataset: str, data_dir: str) -> str:
+    """How many notes the divided data set has to train on, where it is at hand."""
+    from mic_tf.datasets import catalogue
+
+    try:
+        splits = catalogue.load_builder(dataset, data_dir).info.splits
+    except UserError:
+        return ""
+    return f", here of {splits['train'].num_examples:,} training notes"
 
 
 if __name__ == "__main__":

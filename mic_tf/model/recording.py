@@ -10,6 +10,7 @@ its own maximum, clipped `top_db` below. Every op compiles under XLA.
 import numpy as np
 import tensorflow as tf
 
+from mic_tf.errors import UserError
 from mic_tf.model import randomness
 from mic_tf.settings import AugmentSettings
 from mic_tf.taxonomy import NOTE_SAMPLES, SAMPLE_RATE
@@ -18,6 +19,11 @@ _NOTE_SECONDS = NOTE_SAMPLES / SAMPLE_RATE
 _MEL_SLOPE = 1127.0
 """Mel per natural logarithm of 1 + hertz / 700, as `tf.signal` has it."""
 _HIGHEST_MEL = _MEL_SLOPE * float(np.log1p(SAMPLE_RATE / 1400.0))
+_HIGHEST = SAMPLE_RATE / 2
+_NEAR_ZERO = 100.0
+_OF_FREQUENCIES = (
+    *("pitch_semitones", "tilt_db", "equalise_db", "band_pass_octaves", "low_rate"),
+)
 _DECIBELS = 10.0 / float(np.log(10.0))
 """Of a natural logarithm of power."""
 _CUT_DB_PER_OCTAVE = 24.0
@@ -28,6 +34,28 @@ _LOWEST_LIMIT = 3000.0
 """Hz above which a note of a low rate has nothing, at the least; the codecs of speech
 and files of 8,000 Hz come near it."""
 _LIMIT_DB_PER_BAND = 40.0
+
+
+def check_bounds(settings: AugmentSettings, fmin: float, fmax: float) -> None:
+    """Refuses bands that are not those between 0 and 8 kHz where frequencies matter.
+
+    Args:
+      settings: what is to be done to notes.
+      fmin: lowest frequency of the bands in Hz; near 0 makes no difference.
+      fmax: highest.
+
+    Raises:
+      UserError: the bands lie elsewhere, so that frequencies would be others.
+    """
+    if fmin <= _NEAR_ZERO and fmax == _HIGHEST:
+        return
+    for name in _OF_FREQUENCIES:
+        value = getattr(settings, name)
+        if value:
+            raise UserError(
+                f"--{name}={value:g}: takes the bands to lie between 0 and "
+                f"{_HIGHEST:g} Hz, not {fmin:g} and {fmax:g}; leave one of them out"
+            )
 
 
 def record_again(

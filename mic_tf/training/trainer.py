@@ -14,7 +14,7 @@ from absl import logging
 
 from mic_tf import files
 from mic_tf.errors import UserError
-from mic_tf.model import frontend, networks, randomness
+from mic_tf.model import frontend, networks, randomness, recording
 from mic_tf.pipeline import batches, draws
 from mic_tf.pipeline.batches import Place, Records
 from mic_tf.settings import RunSettings
@@ -334,9 +334,15 @@ def _check(settings: RunSettings, placement: Placement) -> None:
             "--jit: XLA's collectives do not run on several CPU replicas; use one "
             "replica, or drop --jit"
         )
+    if train.batch_size == 1 and settings.network.model != "small_cnn":
+        raise UserError(
+            f"--batch_size=1: {settings.network.model} normalises over the notes of a "
+            "batch, and learns nothing from one; 2 or more expected"
+        )
     networks.check_size(settings)
     bounds = settings.frontend
     frontend.check_bounds(bounds.n_fft, bounds.fmin, bounds.fmax)
+    recording.check_bounds(settings.augment, bounds.fmin, bounds.fmax)
 
 
 def _set_up_chance(settings: RunSettings) -> None:
