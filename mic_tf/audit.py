@@ -31,7 +31,10 @@ def define_flags() -> None:
     flags.DEFINE_string("out", "", "Folder for the files.")
     flags.DEFINE_string("splits", "", "Comma-separated splits to read; default: all.")
     flags.DEFINE_integer(
-        "max_notes", 0, "Read at most so many notes, from the first; 0: all."
+        "max_notes",
+        0,
+        "Read at most so many notes, from the first; 0: all.",
+        lower_bound=0,
     )
 
 

@@ -162,10 +162,17 @@ def rows(expected: "Found", known: "Found", found: "Found") -> list[str]:
 
 
 def _written(folder: pathlib.Path, splits: "dict[str, list[Note]]") -> "Records":
+    from mic_tf import taxonomy
     from mic_tf.pipeline import batches
     from tools import small_sets
 
-    return batches.open_records(small_sets.write_dataset(folder, splits))
+    families = {
+        note["instrument"]["family"] for part in splits.values() for note in part
+    }
+    names = taxonomy.label_names(families)
+    return batches.open_records(
+        small_sets.write_dataset(folder, splits, families=names)
+    )
 
 
 if __name__ == "__main__":

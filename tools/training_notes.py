@@ -61,10 +61,16 @@ def write(
         raise UserError("--dataset, --out: give both, and flags only")
     written = notes = 0
     for note in _read(given.dataset, given.data_dir, given.max_notes):
+        if "/" in note.family or note.family in (".", ".."):
+            raise UserError(f"family {note.family}: cannot be the name of a folder")
         folder = pathlib.Path(given.out, note.family, file_name(note.instrument))
-        folder.mkdir(parents=True, exist_ok=True)
-        for copy in range(given.copies):
-            written += write_copy(note, copy, folder / f"{file_name(note.name)}-{copy}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for copy in range(given.copies):
+                path = folder / f"{file_name(note.name)}-{copy}"
+                written += write_copy(note, copy, path)
+        except OSError as error:
+            raise UserError(f"--out={given.out}: {folder}: {error.strerror}") from error
         notes += 1
     print(f"{written} files of {notes} notes: {given.out}")
 

@@ -238,9 +238,12 @@ def _one_at_a_time(folder: str) -> Iterator[None]:
     lock = os.open(parent, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(lock)
         raise UserError(f"{folder}: another process is preparing it") from error
+    except OSError as error:
+        # Some network file systems have no locks.
+        logging.warning("%s: cannot be locked (%s)", parent, error.strerror)
     try:
         yield
     finally:

@@ -129,12 +129,17 @@ def _same_sounds(index: NoteIndex, measures: Measures) -> Iterator[Finding]:
         yield from _same_sound(index, measures.rows[place[group]], "duplicate")
     # Noises resemble each other without being copies.
     tonal = measures.flatness < THRESHOLDS["noise_flatness"]
-    _, first = np.unique(measures.digest, return_index=True)
+    _, first, kind = np.unique(measures.digest, return_index=True, return_inverse=True)
     distinct = np.zeros(len(audible), bool)
     distinct[first] = True
     place = np.flatnonzero(audible & tonal & distinct)
+    copies = np.split(
+        np.argsort(kind, kind="stable"), np.cumsum(np.bincount(kind))[:-1]
+    )
     for group in _groups_of(twins.groups(measures.fingerprint[place])):
-        yield from _same_sound(index, measures.rows[place[group]], "near_twin")
+        # A twin of a note is one of its copies too, whichever split they are in.
+        own = np.concatenate([copies[kind[i]] for i in place[group]])
+        yield from _same_sound(index, np.sort(measures.rows[own]), "near_twin")
 
 
 def _same_sound(index: NoteIndex, rows: np.ndarray, kind: str) -> Iterator[Finding]:

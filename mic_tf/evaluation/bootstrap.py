@@ -5,6 +5,7 @@ more evidence than there is. What is drawn again, with replacement and within ea
 family, is whole instruments (the cluster bootstrap: Davison and Hinkley 1997, 3.8).
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,11 @@ def intervals(
     family, confusions = _by_instrument(truth, answer, instrument, len(labels))
     counts = np.bincount(family, minlength=len(labels))
     single = np.flatnonzero(counts == 1)
-    samples = _resampled(family, confusions, np.random.default_rng(seed))
     every = counts > 0
     resampled = counts > 1
+    samples, of_resampled = _resampled(
+        family, confusions, resampled, np.random.default_rng(seed)
+    )
     result: dict[str, Any] = {
         "method": f"bootstrap over {len(family)} instruments, stratified by family, "
         f"{REPLICATES} replicates, 95 %",
@@ -60,7 +63,7 @@ def intervals(
         name: None if len(single) else _interval(wanted[name]) for name in wanted
     }
     if len(single) and resampled.any():
-        result["without_them"] = _others(family, confusions, samples, resampled)
+        result["without_them"] = _others(family, confusions, of_resampled, resampled)
     figures = _per_family(samples)
     result["per_family"] = {
         labels[i]: {name: _interval(values[:, i]) for name, values in figures.items()}
@@ -79,38 +82,66 @@ def _by_instrument(
     return pairs[0], confusions
 
 
+@dataclasses.dataclass(frozen=True)
+class _Counts:
+    """What figures need of confusion matrices, float [..., families] each.
+
+    The matrices themselves, one for each replicate, are gigabytes for hundreds of
+    families.
+
+    Attributes:
+      hits: the diagonal.
+      truths: sums of the rows.
+      answers: sums of the columns.
+    """
+
+    hits: np.ndarray
+    truths: np.ndarray
+    answers: np.ndarray
+
+
 def _resampled(
-    family: np.ndarray, confusions: np.ndarray, random: np.random.Generator
-) -> np.ndarray:
-    """Confusion matrices of the replicates, float [replicates, families, families]."""
-    families = confusions.shape[1]
-    samples = np.zeros([REPLICATES, families, families])
+    family: np.ndarray,
+    confusions: np.ndarray,
+    several: np.ndarray,
+    random: np.random.Generator,
+) -> tuple[_Counts, _Counts]:
+    """Counts of the replicates, and the same without notes of other families.
+
+    Args:
+      family: of each instrument.
+      confusions: of each instrument, [instruments, families].
+      several: families that are in the second, bool [families].
+      random: draws the instruments.
+    """
+    hits, truths, answers, without = np.zeros([4, REPLICATES, confusions.shape[1]])
     for i in np.unique(family):
         own = confusions[family == i]
         weights = random.multinomial(
             len(own), np.full(len(own), 1 / len(own)), size=REPLICATES
         )
-        samples[:, i] = weights @ own
-    return samples
+        rows = weights @ own
+        hits[:, i], truths[:, i] = rows[:, i], rows.sum(axis=1)
+        answers += rows
+        without += rows * several[i]
+    return _Counts(hits, truths, answers), _Counts(hits, truths, without)
 
 
-def _per_family(samples: np.ndarray) -> dict[str, np.ndarray]:
-    """Recall and F1 of matrices [..., families, families]: each [..., families]."""
-    hits = np.diagonal(samples, axis1=-2, axis2=-1)
-    truths, answers = samples.sum(axis=-1), samples.sum(axis=-2)
+def _per_family(counts: _Counts) -> dict[str, np.ndarray]:
+    """Recall and F1, each [..., families]."""
+    both = counts.truths + counts.answers
     return {
-        "recall": hits / np.maximum(truths, 1),
-        "f1": 2 * hits / np.maximum(truths + answers, 1),
+        "recall": counts.hits / np.maximum(counts.truths, 1),
+        "f1": 2 * counts.hits / np.maximum(both, 1),
     }
 
 
-def _headlines(samples: np.ndarray, families: np.ndarray) -> dict[str, np.ndarray]:
-    """Headline figures over the notes of these families, for each matrix."""
-    samples = samples * families[:, np.newaxis]
-    hits = np.diagonal(samples, axis1=-2, axis2=-1)
-    figures = _per_family(samples)
+def _headlines(counts: _Counts, families: np.ndarray) -> dict[str, np.ndarray]:
+    """Headline figures over these families."""
+    figures = _per_family(counts)
+    hits, truths = counts.hits[..., families], counts.truths[..., families]
     values = (
-        hits.sum(axis=-1) / samples.sum(axis=(-2, -1)),
+        hits.sum(axis=-1) / truths.sum(axis=-1),
         figures["recall"][..., families].mean(axis=-1),
         figures["f1"][..., families].mean(axis=-1),
     )
@@ -118,17 +149,19 @@ def _headlines(samples: np.ndarray, families: np.ndarray) -> dict[str, np.ndarra
 
 
 def _others(
-    family: np.ndarray,
-    confusions: np.ndarray,
-    samples: np.ndarray,
-    families: np.ndarray,
+    family: np.ndarray, confusions: np.ndarray, samples: _Counts, families: np.ndarray
 ) -> dict[str, Any]:
     """Figures with intervals over the families that have several instruments."""
-    whole = np.zeros_like(samples[:1])
-    np.add.at(whole[0], family, confusions)
+    own = np.where(families[family, np.newaxis], confusions, 0)
+    size = len(families)
+    whole = _Counts(
+        np.bincount(family, own[np.arange(len(own)), family], size),
+        np.bincount(family, own.sum(axis=1), size),
+        own.sum(axis=0),
+    )
     figures, spread = _headlines(whole, families), _headlines(samples, families)
     return {"families": int(families.sum())} | {
-        name: {"value": float(figures[name][0]), "interval": _interval(values)}
+        name: {"value": float(figures[name]), "interval": _interval(values)}
         for name, values in spread.items()
     }
 

@@ -33,17 +33,23 @@ def breakdown(
     }
     found = {}
     for title, (values, name) in parts.items():
+        unique, part = np.unique(values, return_inverse=True)
+        notes = np.bincount(part)
+        hits = np.bincount(part, right)
+        pairs = np.unique(np.stack([part, instruments]), axis=1)
+        players = np.bincount(pairs[0])
         found[title] = [
             {
                 "name": name(value),
-                "n": int((values == value).sum()),
-                "instruments": len(np.unique(instruments[values == value])),
-                "accuracy": float(right[values == value].mean()),
+                "n": int(notes[i]),
+                "instruments": int(players[i]),
+                "accuracy": float(hits[i] / notes[i]),
             }
-            for value in np.unique(values)
+            for i, value in enumerate(unique)
         ]
-    for entry, value in zip(found["instrument"], np.unique(instruments), strict=True):
-        entry["family"] = index.families[families[instruments == value][0]]
+    _, first = np.unique(instruments, return_index=True)
+    for entry, note in zip(found["instrument"], first, strict=True):
+        entry["family"] = index.families[families[note]]
     found["instrument"].sort(key=lambda entry: (entry["accuracy"], -entry["n"]))
     return found
 

@@ -36,7 +36,7 @@ def leakage(
     Returns:
       `instrument_share` (None where no names can be compared), `instruments` (in
       both), `twin_share`, `twins` (ids of pairs, at most 20), `tested_heard` and
-      `train_heard` (notes compared), `train_notes`, `threshold_db`.
+      `train_heard` (notes compared), `tested_notes`, `train_notes`, `threshold_db`.
     """
     index = records.index
     comparable = [each for each in heard if each.same_names]
@@ -57,6 +57,7 @@ def leakage(
             [str(index.ids[row]), twin] for row, twin in list(pairs.items())[:20]
         ],
         "tested_heard": len(test_rows),
+        "tested_notes": int(tested.sum()),
         "train_heard": sum(len(rows) for _, rows in train_rows),
         "train_notes": sum(int(each.notes.sum()) for each in heard),
         "threshold_db": twins.THRESHOLD_DB,
@@ -75,12 +76,16 @@ def in_words(found: dict[str, Any]) -> str:
             f"leakage: {found['twin_share']:.1%} of the test notes have a near twin in "
             "training (instruments are named otherwise there, so not compared)"
         )
-    if found["train_heard"] < found["train_notes"]:
-        line += (
-            f" (heard: {found['train_heard']:,} of {found['train_notes']:,} training "
-            "notes)"
+    heard = []
+    if found["tested_heard"] < found.get("tested_notes", 0):
+        heard.append(
+            f"{found['tested_heard']:,} of {found['tested_notes']:,} test notes"
         )
-    return line
+    if found["train_heard"] < found["train_notes"]:
+        heard.append(
+            f"{found['train_heard']:,} of {found['train_notes']:,} training notes"
+        )
+    return line + (f" (heard: {', '.join(heard)})" if heard else "")
 
 
 def _names(records: Records) -> np.ndarray:

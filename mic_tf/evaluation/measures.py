@@ -8,6 +8,7 @@ from tqdm.auto import tqdm
 
 from mic_tf.evaluation import sounds
 from mic_tf.model.frontend import LogMel
+from mic_tf.pipeline import batches
 from mic_tf.pipeline.batches import Records
 from mic_tf.taxonomy import NOTE_SAMPLES, SAMPLE_RATE
 from mic_tf.tracing import as_written
@@ -105,7 +106,10 @@ def _collect(records: Records, selected: np.ndarray, of_batch, title: str) -> di
     dataset = dataset.map(of_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
     columns: dict[str, np.ndarray] = {}
     done = 0
-    with tqdm(total=total, unit="note", desc=title, disable=None) as bar:
+    with (
+        batches.faults_named(records),
+        tqdm(total=total, unit="note", desc=title, disable=None) as bar,
+    ):
         for batch in dataset.as_numpy_iterator():
             count = len(batch["row"])
             for name, values in batch.items():

@@ -9,7 +9,7 @@ import tensorflow as tf
 from mic_tf.evaluation import metrics, pictures, sounds
 from mic_tf.evaluation.heard import Heard, some_heard
 from mic_tf.evaluation.markup import Markup, element, joined, sound
-from mic_tf.pipeline.batches import Records
+from mic_tf.pipeline.batches import Records, faults_named
 
 MOST_MISTAKES = 24
 MOST_TRAINING_NOTES = 2_000
@@ -175,12 +175,13 @@ def embedded(
     selected = np.zeros(len(records.index), bool)
     selected[wanted] = True
     rows, vectors = [], []
-    for batch in sounds.raw_notes(records, selected).batch(_BATCH):
-        waveform = sounds.pcm16(batch["waveform"].numpy())
-        filled = np.zeros([_BATCH, waveform.shape[1]], np.int16)
-        filled[: len(waveform)] = waveform
-        vectors.append(np.asarray(embedding(filled), np.float32)[: len(waveform)])
-        rows.append(batch["row"].numpy())
+    with faults_named(records):
+        for batch in sounds.raw_notes(records, selected).batch(_BATCH):
+            waveform = sounds.pcm16(batch["waveform"].numpy())
+            filled = np.zeros([_BATCH, waveform.shape[1]], np.int16)
+            filled[: len(waveform)] = waveform
+            vectors.append(np.asarray(embedding(filled), np.float32)[: len(waveform)])
+            rows.append(batch["row"].numpy())
     stacked = np.concatenate(vectors)
     order = np.argsort(np.concatenate(rows))
     return np.concatenate(rows)[order], metrics.unit(stacked)[order]

@@ -15,6 +15,8 @@ from matplotlib import pyplot as plt  # noqa: E402
 
 from mic_tf.model.frontend import LogMel  # noqa: E402
 
+_MOST_INCHES = 60.0
+
 
 def confusion_png(confusion: np.ndarray, labels: tuple[str, ...], title: str) -> bytes:
     """The confusion matrix: colour is the share of the row, figures are counts.
@@ -33,7 +35,9 @@ def confusion_png(confusion: np.ndarray, labels: tuple[str, ...], title: str) ->
 def _confusion_png(confusion: np.ndarray, labels: tuple[str, ...], title: str) -> bytes:
     rows = confusion.sum(axis=1, keepdims=True)
     shares = confusion / np.maximum(rows, 1)
-    size = 2.5 + 0.55 * len(labels)
+    # With hundreds of families the names no longer fit; `metrics.json` has the counts.
+    size = 2.5 + min(0.55 * len(labels), _MOST_INCHES)
+    small = min(9.0, 9.0 * _MOST_INCHES / (0.55 * len(labels)))
     figure, axes = plt.subplots(figsize=(size + 1, size), layout="constrained")
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row in range(len(labels)):
@@ -41,11 +45,11 @@ def _confusion_png(confusion: np.ndarray, labels: tuple[str, ...], title: str) -
             count = int(confusion[row, column])
             if count:
                 colour = "white" if shares[row, column] > 0.5 else "#1a1a1a"
-                axes.text(
-                    column, row, count, ha="center", va="center", color=colour, size=9
-                )
-    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
-    axes.set_yticks(range(len(labels)), labels)
+                place = {"ha": "center", "va": "center", "size": small}
+                axes.text(column, row, count, color=colour, **place)
+    names = {"size": small / 0.9} if small < 9 else {}
+    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", **names)
+    axes.set_yticks(range(len(labels)), labels, **names)
     axes.set_xlabel("answer")
     axes.set_ylabel("truth")
     axes.set_title(title, size=10, wrap=True)

@@ -159,6 +159,12 @@ def _read(workdir: str) -> Fold:
             f"--workdir={workdir} --split={_SPLIT}"
         )
     rows = list(csv.DictReader(io.StringIO(files.read_text(predictions))))
+    taken = sorted(set(_COLUMNS) & set(config["labels"]))
+    if taken:
+        raise UserError(
+            f"{predictions}: family {taken[0]} and another column have one name; folds "
+            "of other family names can be pooled"
+        )
     missing = {*_COLUMNS, *config["labels"]} - set(rows[0] if rows else ())
     if missing:
         raise UserError(f"{predictions}: no column {min(missing)}; evaluate it again")
@@ -236,20 +242,21 @@ def _leakage(folds: Sequence[Fold]) -> dict[str, Any]:
     if not all("leakage" in fold.result for fold in folds):
         return {}
     parts = [fold.result["leakage"] for fold in folds]
-    notes = np.array([fold.result["n"] for fold in folds])
+    notes = [fold.result["n"] for fold in folds]
+    looked_at = [part["tested_heard"] for part in parts]
 
-    def mean(name: str) -> float:
-        return float(np.average([part[name] for part in parts], weights=notes))
+    def mean(name: str, weights: Sequence[int]) -> float:
+        return float(np.average([part[name] for part in parts], weights=weights))
 
     pooled = {
         **parts[0],
-        "instrument_share": mean("instrument_share"),
-        "twin_share": mean("twin_share"),
+        "instrument_share": mean("instrument_share", notes),
+        "twin_share": mean("twin_share", looked_at),
         "twins": [pair for part in parts for pair in part["twins"]],
         "instruments": sorted({name for part in parts for name in part["instruments"]}),
     }
-    for name in ("tested_heard", "train_heard", "train_notes"):
-        pooled[name] = sum(part[name] for part in parts)
+    for name in ("tested_heard", "tested_notes", "train_heard", "train_notes"):
+        pooled[name] = sum(part.get(name, 0) for part in parts)
     return {"leakage": pooled}
 
 

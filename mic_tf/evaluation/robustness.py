@@ -70,7 +70,10 @@ def companions(records: Records, selected: np.ndarray) -> Companions:
         rows = sorted(rows, key=lambda r: stable_hash(f"companion/{index.ids[r]}", 0))
         chosen[rows[:COMPANIONS_A_FAMILY]] = True
     found = batches.evaluation_batches(records, chosen, batch_size=1)
-    pairs = [(int(row[0]), wave[0]) for wave, _, _, row in found.as_numpy_iterator()]
+    with batches.faults_named(records):
+        pairs = [
+            (int(row[0]), wave[0]) for wave, _, _, row in found.as_numpy_iterator()
+        ]
     pairs = [pair for pair in pairs if np.abs(pair[1].astype(int)).max() > _SILENCE]
     rows = np.array([row for row, _ in pairs], np.int64)
     waveforms = np.stack([wave for _, wave in pairs]) if pairs else np.zeros([0, 0])

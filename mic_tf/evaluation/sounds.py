@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
-from mic_tf.pipeline.batches import Records
+from mic_tf.pipeline.batches import Records, faults_named
 from mic_tf.taxonomy import NOTE_SAMPLES
 from mic_tf.tracing import as_written
 
@@ -58,10 +58,11 @@ def read_notes(records: Records, rows: Iterable[int]) -> dict[int, np.ndarray]:
     selected[list(rows)] = True
     if not selected.any():
         return {}
-    return {
-        int(note["row"]): pcm16(note["waveform"])
-        for note in raw_notes(records, selected).as_numpy_iterator()
-    }
+    with faults_named(records):
+        return {
+            int(note["row"]): pcm16(note["waveform"])
+            for note in raw_notes(records, selected).as_numpy_iterator()
+        }
 
 
 def pcm16(waveform: np.ndarray) -> np.ndarray:

@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Iterator
 
+from absl import logging
+
 from mic_tf import files
 from mic_tf.errors import UserError
 
@@ -48,6 +50,14 @@ def _system_lock(path: str) -> Iterator[None]:
         except BlockingIOError as error:
             owner = os.pread(descriptor, 1000, 0).decode(errors="replace").strip()
             raise _taken(path, owner) from error
+        except OSError as error:
+            # Some network file systems have no locks.
+            logging.warning(
+                "%s: cannot be locked (%s); see to it yourself that no other training "
+                "uses this folder",
+                path,
+                error.strerror,
+            )
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, _owner().encode(), 0)
         yield

@@ -94,8 +94,8 @@ def newest(folder: str) -> Snapshot | None:
         broken.append(path.removesuffix(_MANIFEST))
     if broken:
         raise UserError(
-            f"{folder}: none of its {len(broken)} checkpoint(s) is whole; delete the "
-            "folder to start from the beginning"
+            f"{folder}: none of its {len(broken)} checkpoint(s) is whole; delete "
+            "checkpoints/ and best/ of the work folder to start from the beginning"
         )
     return None
 

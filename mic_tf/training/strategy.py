@@ -149,15 +149,15 @@ def _cluster() -> dict | None:
         config = json.loads(text)
         cluster, task = config["cluster"], config["task"]
         hosts = cluster[task["type"]]
-        index = task["index"]
+        index, count = task["index"], len(hosts)
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"TF_CONFIG: {type(error).__name__}: {error}; expected JSON with "
             '"cluster": {"worker": ["HOST:PORT", …]} and "task": {"type", "index"}'
         ) from error
-    if not isinstance(index, int) or not 0 <= index < len(hosts):
+    if not isinstance(index, int) or not 0 <= index < count:
         raise UserError(
-            f"TF_CONFIG: task index {index!r}: {task['type']} has {len(hosts)} task(s),"
-            f" 0 to {len(hosts) - 1}"
+            f"TF_CONFIG: task index {index!r}: {task['type']} has {count} task(s),"
+            f" 0 to {count - 1}"
         )
     return config

@@ -15,6 +15,8 @@ from mic_tf.training.trainee import Trainee
 
 _NOTES = 4
 _CELL_PIXELS = 24
+_MOST_PIXELS = 1_000
+"""Of the confusion matrix's side, but for one a family."""
 
 
 class Pictures(keras.callbacks.Callback):
@@ -121,5 +123,6 @@ def _picture(log_mel: tf.Tensor) -> tf.Tensor:
 def _matrix(counts: np.ndarray) -> np.ndarray:
     """Row shares as a grey picture, float32 [1, height, width, 1]."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    large = np.kron(shares, np.ones([_CELL_PIXELS, _CELL_PIXELS]))
-    return large[np.newaxis, ..., np.newaxis].astype(np.float32)
+    cell = max(1, min(_CELL_PIXELS, _MOST_PIXELS // len(counts)))
+    large = np.kron(shares.astype(np.float32), np.ones([cell, cell], np.float32))
+    return large[np.newaxis, ..., np.newaxis]

@@ -94,6 +94,8 @@ def _train(
             placement=placement,
         )
         restored = saver.restore()
+        if not restored:
+            workfolder.check_not_finished(workdir)
         if restored and not resuming:
             raise UserError(
                 f"{workdir}: has checkpoints but no {workfolder.CONFIG}, which says "
@@ -114,6 +116,8 @@ def _train(
     run = _Run(settings, workdir, data, placement, trainee, saver, steps)
     # Written when nothing that a person can get wrong is left to do.
     # Again where nothing was saved yet: the weights it starts from may be others now.
+    if placement.is_chief and not restored:
+        workfolder.remove_outcome(workdir)
     if placement.is_chief and not (resuming and restored):
         workfolder.write_config(workdir, settings, labels, data.description)
     started = time.monotonic()

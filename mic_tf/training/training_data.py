@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
 
@@ -171,6 +172,7 @@ def divide_again(description: dict[str, Any], records: Records) -> splits.Partit
       records: its main data set.
     """
     settings = DataSettings(**description["settings"])
+    files.register_file_systems(settings.exclude)
     if settings.exclude and not files.exists(settings.exclude):
         raise UserError(
             f"--exclude={settings.exclude}: no such file; the model was trained "
@@ -243,9 +245,17 @@ def read_exclusions(path: str) -> set[str]:
     """
     if not path:
         return set()
-    if not files.exists(path):
-        raise UserError(f"--exclude={path}: no such file")
-    lines = files.read_text(path).splitlines()
+    files.register_file_systems(path)
+    try:
+        text = files.read_bytes(path).decode("utf-8-sig")
+    except tf.errors.NotFoundError as error:
+        raise UserError(f"--exclude={path}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"--exclude={path}: UTF-8 expected") from error
+    except tf.errors.OpError as error:
+        reason = files.reason(error)
+        raise UserError(f"--exclude={path}: cannot be read: {reason}") from error
+    lines = text.splitlines()
     return {line.split("\t")[0].strip() for line in lines} - {""}
 
 

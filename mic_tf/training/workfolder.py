@@ -77,6 +77,29 @@ def write_config(
     files.write_json(files.join(workdir, CONFIG), content)
 
 
+def check_not_finished(workdir: str) -> None:
+    """Refuses to begin in the folder of a finished run whose checkpoints are gone.
+
+    Raises:
+      UserError: its weights would be lost.
+    """
+    finished = files.exists(files.join(workdir, SUMMARY))
+    if finished and tf.io.gfile.glob(files.join(workdir, BEST, "*")):
+        raise UserError(
+            f"{workdir}: its training is finished, and {CHECKPOINTS}/ is gone; delete "
+            f"{BEST}/ too to train anew, or give another --workdir"
+        )
+
+
+def remove_outcome(workdir: str) -> None:
+    """Takes away what a training left of which nothing else is there any more."""
+    for name in (SUMMARY, CALIBRATION):
+        files.remove(files.join(workdir, name))
+    best = files.join(workdir, BEST)
+    if files.exists(best):
+        tf.io.gfile.rmtree(best)
+
+
 def read_config(workdir: str) -> dict[str, Any] | None:
     """`config.json` of a work folder, or None where there is none."""
     path = files.join(workdir, CONFIG)

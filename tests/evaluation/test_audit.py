@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from mic_tf.errors import UserError
 from mic_tf.evaluation import audit, measures, sounds
 from tests.evaluation import planted
 from tools import planting, small_sets
@@ -58,6 +59,29 @@ def test_a_twin_at_another_velocity_within_a_split_stays(faulty):
     within = [f for f in findings if f.kind == "near_twin" and not f.across_splits]
     assert within
     assert all(not f.leave_out for f in within)
+
+
+def test_a_twin_of_a_copy_of_a_test_note_is_left_out_too(tmp_path):
+    first = planting.clean_note("organ", 0, 60)
+    louder = planted.at_velocity(first, 127, 1.1)
+    copy = planted.renamed(first, "organ", 9)
+    others = [planting.clean_note("reed", i, 50 + i) for i in range(4)]
+    splits = {"train": [first, louder, *others[:2]], "test": [copy, *others[2:]]}
+    records = planted.open_planted(tmp_path, splits)
+    excluded = audit.exclusions(records.index, found_in(records))
+    assert set(excluded) == {first["id"], louder["id"]}
+
+
+def test_a_damaged_record_is_one_line(tmp_path):
+    records = planted.open_planted(tmp_path, planted.clean_splits())
+    with open(records.paths[0], "r+b") as file:
+        file.seek(5_000)
+        byte = file.read(1)[0]
+        file.seek(5_000)
+        file.write(bytes([byte ^ 1]))
+    for read in (found_in, lambda r: sounds.read_notes(r, range(len(r.index)))):
+        with pytest.raises(UserError, match=r"tfrecord.*damaged"):
+            read(records)
 
 
 def test_findings_do_not_depend_on_the_other_split(faulty):

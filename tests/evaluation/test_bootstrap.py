@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,35 @@ def notes(right_of_instrument, per_instrument=20):
             truth += [family] * per_instrument
             answer += [family] * right + wrong
     return np.array(truth), np.array(answer), np.array(instrument)
+
+
+def test_point_figures_of_the_others_are_those_of_their_matrix():
+    truth, answer, instrument = notes([[0.5, 0.7], [0.6], [0.9, 1.0]])
+    others = bootstrap.intervals(truth, answer, instrument, LABELS)["without_them"]
+    confusion = np.zeros([3, 3])
+    np.add.at(confusion, (truth, answer), 1)
+    confusion[1] = 0
+    hits = np.diag(confusion)
+    recall = hits / np.maximum(confusion.sum(axis=1), 1)
+    f1 = 2 * hits / (confusion.sum(axis=1) + confusion.sum(axis=0))
+    assert others["accuracy"]["value"] == pytest.approx(hits.sum() / confusion.sum())
+    assert others["balanced_accuracy"]["value"] == pytest.approx(recall[[0, 2]].mean())
+    assert others["macro_f1"]["value"] == pytest.approx(f1[[0, 2]].mean())
+
+
+def test_hundreds_of_families_need_no_matrix_each():
+    families = 300
+    truth = np.repeat(np.arange(families), 4)
+    instrument = np.arange(len(truth)) // 2
+    answer = np.where(instrument % 2, truth, (truth + 1) % families)
+    labels = tuple(map(str, range(families)))
+    tracemalloc.start()
+    found = bootstrap.intervals(truth, answer, instrument, labels)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 200e6
+    low, high = found["accuracy"]
+    assert low < 0.5 < high
 
 
 def test_instruments_that_agree_give_an_interval_of_no_width():

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,13 @@ from mic_tf.evaluation import comparison
 def test_p_value_done_by_hand(only_first, only_second, p):
     assert comparison.mcnemar_p(only_first, only_second) == pytest.approx(p)
     assert comparison.mcnemar_p(only_second, only_first) == pytest.approx(p)
+
+
+def test_p_value_is_the_binomial_sum():
+    for first, second in ((3, 8), (20, 13), (101, 150), (0, 1)):
+        n, k = first + second, min(first, second)
+        wanted = 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n
+        assert comparison.mcnemar_p(first, second) == min(1.0, wanted)
 
 
 def test_p_value_of_thousands_of_notes_is_small_and_finite():

@@ -39,7 +39,8 @@ def test_the_work_is_bounded_and_says_so(records):
     train, valid = parts(records)
     found = leakage.leakage(records, valid, heard(records, train), most_notes=10)
     assert found["tested_heard"] == found["train_heard"] == 10
-    assert f"10 of {train.sum()} training notes" in leakage.in_words(found)
+    said = f"10 of {valid.sum()} test notes, 10 of {train.sum()} training notes"
+    assert said in leakage.in_words(found)
 
 
 def test_notes_of_the_tested_instruments_are_compared_first(records):

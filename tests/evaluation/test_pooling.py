@@ -144,6 +144,13 @@ def test_runs_that_are_no_folds_of_one_recipe_are_refused(tmp_path, other, messa
         pooling.pool(workdirs)
 
 
+def test_a_family_named_as_a_column_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "LABELS", (*LABELS[:2], "source"))
+    workdirs = [write_fold(tmp_path, fold) for fold in (0, 1)]
+    with pytest.raises(UserError, match="family source and another column"):
+        pooling.pool(workdirs)
+
+
 def test_each_fold_may_start_from_weights_of_its_own(tmp_path):
     workdirs = []
     for fold in (0, 1):

@@ -75,8 +75,25 @@ def test_no_whole_checkpoint_is_an_error_not_a_silent_start_from_zero(
     trainer.train(run, str(tmp_path), small_dataset)
     for path in (tmp_path / "checkpoints").glob("*.index"):
         path.write_bytes(b"")
-    with pytest.raises(UserError, match="is whole; delete the folder"):
+    with pytest.raises(UserError, match="is whole; delete checkpoints/ and best/"):
         trainer.train(run, str(tmp_path), small_dataset)
+
+
+def test_weights_of_a_run_begun_anew_are_its_own(small_dataset, tmp_path):
+    run = changed("train", epochs=3, select="last")
+    trainer.train(run, str(tmp_path), small_dataset)
+    old = weights_of(tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(UserError, match="delete best/ too to train anew"):
+        trainer.train(run, str(tmp_path), small_dataset)
+    # As where it was killed and all its checkpoints are damaged.
+    (tmp_path / "summary.json").unlink()
+    (tmp_path / "config.json").unlink()
+    again = changed("train", epochs=1, select="last", seed=5)
+    trainer.train(again, str(tmp_path), small_dataset)
+    assert snapshots.newest(str(tmp_path / "best")).number == 1
+    new = weights_of(tmp_path)
+    assert any(not np.array_equal(a, b) for a, b in zip(old, new, strict=True))
 
 
 def test_work_folder_that_cannot_be_made_is_one_line(small_dataset, tmp_path):

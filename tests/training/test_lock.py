@@ -1,3 +1,4 @@
+import errno
 import json
 import subprocess
 import sys
@@ -43,6 +44,16 @@ def test_folder_of_a_killed_training_is_free(other_process, tmp_path):
     other_process.wait()
     with lock.only_one(str(tmp_path)):
         pass
+
+
+def test_a_folder_that_cannot_be_locked_is_warned_of(tmp_path, monkeypatch, caplog):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", no_locks)
+    with lock.only_one(str(tmp_path)):
+        pass
+    assert "cannot be locked (No locks available)" in caplog.text
 
 
 def test_file_in_an_object_store_holds_until_it_is_stale():

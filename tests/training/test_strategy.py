@@ -30,6 +30,12 @@ def test_one_device_is_one_replica():
     [
         ("{not json", "TF_CONFIG: JSONDecodeError"),
         (json.dumps({"cluster": WORKERS}), "TF_CONFIG: KeyError: 'task'"),
+        (
+            json.dumps(
+                {"cluster": {"worker": 3}, "task": {"type": "worker", "index": 0}}
+            ),
+            "TF_CONFIG: TypeError",
+        ),
         (json.dumps({"task": {"type": "worker", "index": 0}}), "TF_CONFIG: KeyError"),
         (
             json.dumps({"cluster": WORKERS, "task": {"type": "worker", "index": 2}}),

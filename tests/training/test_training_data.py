@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from mic_tf.errors import UserError
 from mic_tf.pipeline import draws
 from mic_tf.pipeline.draws import Draw
 from mic_tf.settings import DataSettings, RunSettings
@@ -106,6 +107,23 @@ def test_notes_of_a_single_family_are_warned_of(builders, tmp_path, caplog):
     builder = write_dataset(tmp_path, {"train": notes}, shards=1)
     described([builder])
     assert "all training notes are of one family (reed)" in caplog.text
+
+
+def test_files_of_ids_that_cannot_be_read_are_one_line(tmp_path):
+    file = tmp_path / "ids.txt"
+    for content, message in (
+        ("a\n".encode("utf-16"), "UTF-8 expected"),
+        (b"Fl\xf6te\n", "UTF-8 expected"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=f"--exclude={file}: {message}"):
+            training_data.read_exclusions(str(file))
+    with pytest.raises(UserError, match=f"--exclude={tmp_path}: cannot be read"):
+        training_data.read_exclusions(str(tmp_path))
+    with pytest.raises(UserError, match="nowhere: no such file"):
+        training_data.read_exclusions(str(tmp_path / "nowhere"))
+    file.write_bytes("\ufeffa\tsilence\nb\n".encode())
+    assert training_data.read_exclusions(str(file)) == {"a", "b"}
 
 
 def test_ids_leave_out_notes_of_extra_sets_too(builders, tmp_path, caplog):
