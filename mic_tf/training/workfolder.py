@@ -83,8 +83,9 @@ def check_not_finished(workdir: str) -> None:
     Raises:
       UserError: its weights would be lost.
     """
+    best = files.join(workdir, BEST)
     finished = files.exists(files.join(workdir, SUMMARY))
-    if finished and tf.io.gfile.glob(files.join(workdir, BEST, "*")):
+    if finished and files.exists(best) and tf.io.gfile.listdir(best):
         raise UserError(
             f"{workdir}: its training is finished, and {CHECKPOINTS}/ is gone; delete "
             f"{BEST}/ too to train anew, or give another --workdir"
