@@ -180,11 +180,18 @@ def test_an_environment_without_pip_gets_it(copied_tools, tmp_path):
     (copied_tools / ".venv" / "bin").mkdir(parents=True)
     python = copied_tools / ".venv" / "bin" / "python"
     calls = tmp_path / "calls"
-    python.write_text(f'#!/bin/sh\necho "$@" >>{calls}\necho 3.12\n[ "$2" != pip ]\n')
+    python.write_text(
+        f'#!/bin/sh\necho "$@" >>{calls}\necho 3.12\n'
+        f'[ "$2" != pip ] || grep -q ensurepip {calls}\n'
+    )
     python.chmod(0o755)
     script = f"source {copied_tools}/tools/environment.sh; choose_environment"
-    assert bash(script).returncode == 0
-    assert calls.read_text().splitlines()[-1] == "-m ensurepip"
+    finished = bash(script)
+    assert (finished.returncode, finished.stdout) == (0, "")
+    assert calls.read_text().splitlines()[-2:] == ["-m ensurepip", "-m pip --version"]
+    # A pip that ensurepip takes for whole and that does not work.
+    python.write_text('#!/bin/sh\necho 3.12\n[ "$2" != pip ]\n')
+    assert bash(script).stdout.startswith("making .venv with Python 3.12")
 
 
 def test_paths_of_a_person_are_theirs_from_wherever_a_script_goes(tmp_path):
@@ -194,9 +201,10 @@ def test_paths_of_a_person_are_theirs_from_wherever_a_script_goes(tmp_path):
         ("/notes", "/notes"),
         ("pretrained", "pretrained"),
         ("gs://bucket/run", "gs://bucket/run"),
+        ("~/notes", "/home/me/notes"),
         ("", ""),
     ):
-        assert bash(f"{script} '{given}'").stdout == f"{wanted}\n"
+        assert bash(f"{script} '{given}'", HOME="/home/me").stdout == f"{wanted}\n"
 
 
 def test_a_folder_made_with_other_arguments_is_not_gone_on_with(tmp_path):
@@ -206,7 +214,7 @@ def test_a_folder_made_with_other_arguments_is_not_gone_on_with(tmp_path):
     assert bash(f"{made} pretrained 'a font.sf2'").returncode == 0
     finished = bash(f"{made} runs/mine 'a font.sf2'")
     assert finished.returncode == 2
-    assert "folder was made with pretrained a font.sf2; name an" in finished.stderr
+    assert "folder was begun with pretrained a font.sf2; name an" in finished.stderr
 
 
 @pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: path.name)

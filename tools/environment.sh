@@ -22,6 +22,7 @@ fail() {
 absolute() {
   case $1 in
     "" | pretrained | /* | *://*) say "$1" ;;
+    "~" | "~/"*) say "$HOME${1#"~"}" ;;
     *) say "$PWD/$1" ;;
   esac
 }
@@ -159,7 +160,8 @@ choose_environment() {
   folder=$(environment_folder "$interpreter")
   python=$folder/bin/python
   "$python" -m pip --version >/dev/null 2>&1 ||
-    "$python" -m ensurepip >/dev/null 2>&1 || make_environment "$interpreter" "$folder"
+    { "$python" -m ensurepip && "$python" -m pip --version; } >/dev/null 2>&1 ||
+    make_environment "$interpreter" "$folder"
 }
 
 use_environment() {

@@ -37,7 +37,7 @@ prepared=$data/sample_folder/demo/1.0.0/dataset_info.json
 metrics=$run/eval/sample_folder_demo-test/metrics.json
 
 render() {
-  "$python" tools/write_new_classes.py --out="$notes" "${soundfonts[@]}"
+  "$python" tools/write_new_classes.py --out="$notes" ${soundfonts[@]+"${soundfonts[@]}"}
 }
 
 prepare() {
@@ -56,7 +56,7 @@ evaluate() {
 
 use_environment
 cd "$project"
-made_with "$folder" "$weights" "${soundfonts[@]}"
+made_with "$folder" "$weights" ${soundfonts[@]+"${soundfonts[@]}"}
 step render "$notes/written.txt" -- render
 step prepare "$prepared" "$notes/written.txt" -- prepare
 step train "$run/calibration.json" "$config" "$prepared" -- train

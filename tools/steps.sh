@@ -21,7 +21,8 @@ made_with() {
   shift
   arguments=$(printf '%s\n' "$@")
   if [ -f "$folder/arguments" ] && [ "$(cat "$folder/arguments")" != "$arguments" ]; then
-    fail "$folder was made with $(paste -sd ' ' "$folder/arguments"); name another --folder"
+    fail "$folder was begun with $(paste -sd ' ' "$folder/arguments"); name another" \
+      "--folder, or take $folder/arguments away if that was never right"
   fi
   mkdir -p "$folder"
   say "$arguments" >"$folder/arguments"

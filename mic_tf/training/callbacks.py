@@ -83,7 +83,11 @@ class Saver(keras.callbacks.Callback):
 
     def restore(self) -> bool:
         """Goes back to the newest whole checkpoint; False where there is none."""
-        snapshot = snapshots.newest(self._checkpoints)
+        snapshot = snapshots.newest(
+            self._checkpoints,
+            "; delete checkpoints/ and best/ of the work folder to start from the "
+            "beginning",
+        )
         if snapshot is None:
             return False
         self._state.read(snapshot.prefix).assert_consumed()

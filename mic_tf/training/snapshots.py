@@ -78,8 +78,21 @@ def save(
     _remove_old(folder, keep)
 
 
-def newest(folder: str) -> Snapshot | None:
+def clear(folder: str) -> bool:
+    """Removes every snapshot of a folder and nothing else; whether there was one."""
+    paths = _starting_with(files.join(folder, "state-"))
+    # Without its manifest none counts, if this is interrupted.
+    for path in sorted(paths, key=lambda path: not path.endswith(_MANIFEST)):
+        files.remove(path)
+    return bool(paths)
+
+
+def newest(folder: str, advice: str = "") -> Snapshot | None:
     """The newest whole snapshot of a folder, or None where none was ever saved.
+
+    Args:
+      folder: of the snapshots.
+      advice: what a person may do where none is whole.
 
     Raises:
       UserError: there are snapshots, but none of them is whole.
@@ -94,8 +107,7 @@ def newest(folder: str) -> Snapshot | None:
         broken.append(path.removesuffix(_MANIFEST))
     if broken:
         raise UserError(
-            f"{folder}: none of its {len(broken)} checkpoint(s) is whole; delete "
-            "checkpoints/ and best/ of the work folder to start from the beginning"
+            f"{folder}: none of its {len(broken)} checkpoint(s) is whole{advice}"
         )
     return None
 

@@ -303,6 +303,8 @@ class _Run:
 
 def _seconds_before(workdir: str, epochs: int) -> float:
     """What earlier processes took: to the end of a run, or for the epochs they did."""
+    if not epochs:
+        return 0.0
     path = files.join(workdir, workfolder.SUMMARY)
     whole = files.read_json(path) if files.exists(path) else {}
     rows = [row for row in read_history(workdir) if int(row["epoch"]) <= epochs]

@@ -161,7 +161,8 @@ def divide(
       records: its main data set.
       extras: other sets in which ids to leave out may be.
     """
-    return _divide(records, settings.data, _holds_out_valid(settings), extras)
+    excluded = exclusions(settings.data.exclude, records, *extras)
+    return _divide(records, settings.data, _holds_out_valid(settings), excluded)
 
 
 def divide_again(description: dict[str, Any], records: Records) -> splits.Partition:
@@ -178,7 +179,8 @@ def divide_again(description: dict[str, Any], records: Records) -> splits.Partit
             f"--exclude={settings.exclude}: no such file; the model was trained "
             "without the notes that it names, and without it nobody knows which"
         )
-    return _divide(records, settings, description["hold_out_valid"])
+    excluded = read_exclusions(settings.exclude)
+    return _divide(records, settings, description["hold_out_valid"], excluded)
 
 
 def changed_parts(
@@ -212,10 +214,9 @@ def _divide(
     records: Records,
     settings: DataSettings,
     hold_out_valid: bool,
-    extras: Sequence[Records] = (),
+    excluded: set[str],
 ) -> splits.Partition:
     partition = splits.partition(records.index, settings, hold_out_valid=hold_out_valid)
-    excluded = exclusions(settings.exclude, records, *extras)
     return splits.excluding(partition, records.index, excluded)
 
 

@@ -93,12 +93,20 @@ def check_not_finished(workdir: str) -> None:
 
 
 def remove_outcome(workdir: str) -> None:
-    """Takes away what a training left of which nothing else is there any more."""
-    for name in (SUMMARY, CALIBRATION):
-        files.remove(files.join(workdir, name))
-    best = files.join(workdir, BEST)
-    if files.exists(best):
-        tf.io.gfile.rmtree(best)
+    """Takes away what a training left of which nothing else is there any more.
+
+    Its weights, summary, temperature and figures; what else lies under these names, as
+    a run in a folder called `best`, stays.
+    """
+    summary, best = (files.join(workdir, name) for name in (SUMMARY, BEST))
+    if not (snapshots.clear(best) or files.exists(summary)):
+        return
+    for path in (summary, files.join(workdir, CALIBRATION)):
+        files.remove(path)
+    evaluations = files.join(workdir, EVALUATION)
+    names = tf.io.gfile.listdir(evaluations) if files.exists(evaluations) else []
+    for name in names:
+        files.remove(files.join(evaluations, name.rstrip("/"), "metrics.json"))
 
 
 def read_config(workdir: str) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """What can go wrong while training, and what the run makes of it."""
 
 import hashlib
+import json
 import os
 import pathlib
 import random
@@ -89,11 +90,37 @@ def test_weights_of_a_run_begun_anew_are_its_own(small_dataset, tmp_path):
     # As where it was killed and all its checkpoints are damaged.
     (tmp_path / "summary.json").unlink()
     (tmp_path / "config.json").unlink()
+    figures = tmp_path / "eval" / "notes-test" / "metrics.json"
+    figures.parent.mkdir(parents=True)
+    figures.write_text("{}")
     again = changed("train", epochs=1, select="last", seed=5)
     trainer.train(again, str(tmp_path), small_dataset)
+    assert not figures.exists()
     assert snapshots.newest(str(tmp_path / "best")).number == 1
     new = weights_of(tmp_path)
     assert any(not np.array_equal(a, b) for a, b in zip(old, new, strict=True))
+
+
+def test_seconds_of_a_run_begun_anew_are_its_own(small_dataset, tmp_path):
+    run = changed("train", epochs=1)
+    trainer.train(run, str(tmp_path), small_dataset)
+    summary = tmp_path / "summary.json"
+    content = json.loads(summary.read_text())
+    summary.write_text(json.dumps({**content, "train_seconds": 5000.0}))
+    for name in ("checkpoints", "best"):
+        shutil.rmtree(tmp_path / name)
+    assert trainer.train(run, str(tmp_path), small_dataset)["train_seconds"] < 5000
+
+
+def test_another_run_in_a_folder_named_best_is_left_alone(small_dataset, tmp_path):
+    run = changed("train", epochs=1)
+    trainer.train(run, str(tmp_path / "best"), small_dataset)
+    before = weights_of(tmp_path / "best")
+    (tmp_path / "best" / "notes.txt").write_text("mine")
+    trainer.train(run, str(tmp_path), small_dataset)
+    assert (tmp_path / "best" / "notes.txt").read_text() == "mine"
+    for a, b in zip(before, weights_of(tmp_path / "best"), strict=True):
+        assert np.array_equal(a, b)
 
 
 def test_work_folder_that_cannot_be_made_is_one_line(small_dataset, tmp_path):
