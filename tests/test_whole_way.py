@@ -43,7 +43,7 @@ def run(command: str, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)  # with other Pythons at the lowest priority, beside all tests
+@pytest.mark.timeout(3600)  # at the lowest priority beside all tests, as in CI
 def test_sound_files_become_a_model_that_answers(tmp_path):
     sounds, data, workdir = (tmp_path / name for name in ("sounds", "data", "run"))
     write_sounds(sounds)
