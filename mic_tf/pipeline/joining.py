@@ -53,19 +53,9 @@ def join(main: Records, extras: Sequence[Records]) -> Records:
     )
 
 
-def extend(
-    partition: Partition, extras: Sequence[NoteIndex], excluded: Sequence[str] = ()
-) -> Partition:
-    """The main set's partition over the joined rows; extra notes are all in train.
-
-    Args:
-      partition: of the main set.
-      extras: the extra sets.
-      excluded: ids of notes that are left out.
-    """
-    ids = np.array(sorted(excluded), str)
-    kept = [index.usable & ~np.isin(index.ids, ids) for index in extras]
-    trained = np.concatenate(kept or [np.empty(0, bool)])
+def extend(partition: Partition, extras: Sequence[NoteIndex]) -> Partition:
+    """The main set's partition over the joined rows; extra notes are all in train."""
+    trained = np.concatenate([index.usable for index in extras] or [np.empty(0, bool)])
     return Partition(
         partition.protocol,
         {

@@ -81,9 +81,9 @@ def describe_data(
     divided = divide(settings, main, extras)
     balance = _balance(settings, main, divided.part("train"))
     records = joining.join(main, extras)
-    indexes = [extra.index for extra in extras]
+    joined = joining.extend(divided, [extra.index for extra in extras])
     excluded = read_exclusions(settings.data.exclude)
-    partition = joining.extend(divided, indexes, excluded)
+    partition = splits.excluding(joined, records.index, excluded)
     train_part = partition.part("train")
     sides = _sides(settings, records, train_part, len(main.index))
     counts = records.index.counts(train_part)
