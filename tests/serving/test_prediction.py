@@ -49,6 +49,10 @@ def read_csv(path: pathlib.Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def read_rows(path: pathlib.Path, layout: str) -> list[dict]:
+    return read_csv(path) if layout == "csv" else json.loads(path.read_text())
+
+
 def test_bad_files_get_a_line_and_the_rest_goes_on(classifier, paths, tmp_path, capsys):
     out = tmp_path / "result" / "out.csv"
     options = dataclasses.replace(OPTIONS, out=str(out))
@@ -89,7 +93,7 @@ def test_an_interrupted_run_keeps_whole_lines(classifier, paths, tmp_path, layou
     options = dataclasses.replace(OPTIONS, out=str(out), layout=layout)
     with pytest.raises(KeyboardInterrupt):
         prediction.predict(interrupted, paths, options)
-    found = read_csv(out) if layout == "csv" else json.loads(out.read_text())
+    found = read_rows(out, layout)
     assert [row["file"] for row in found] == paths[:3]
     assert not (tmp_path / "out.partial").exists()
 
@@ -127,7 +131,7 @@ def test_answers_to_files_that_are_not_asked_for_are_kept(
     prediction.predict(classifier, paths[:1], options)
     prediction.predict(classifier, paths[3:], options)
     prediction.predict(classifier, [paths[0], "nowhere"], options)
-    found = read_csv(out) if layout == "csv" else json.loads(out.read_text())
+    found = read_rows(out, layout)
     assert [row["file"] for row in found] == [paths[0], paths[3], "nowhere"]
     assert [bool(row["error"]) for row in found] == [False, False, True]
 
@@ -176,16 +180,16 @@ def test_kept_answers_are_there_before_the_first_new_one(
     class Killed(Classifier):
         def classify_files(self, paths, batch_size):
             kept = (tmp_path / "out.partial").read_text()
-            assert kept and before.startswith(kept) and out.read_text() == before
+            assert "a.wav" in kept and before.startswith(kept)
+            assert out.read_text() == before
             raise ZeroDivisionError
             yield
 
     killed = Killed(classifier.contract, classifier._infer, classifier.fingerprint)
     with pytest.raises(ZeroDivisionError):
         prediction.predict(killed, paths, options)
-    again = dataclasses.replace(options, resume=True)
-    prediction.predict(classifier, paths[3:], again)
-    found = read_csv(out) if layout == "csv" else json.loads(out.read_text())
+    prediction.predict(classifier, paths[3:], options)
+    found = read_rows(out, layout)
     assert [row["file"] for row in found] == [paths[0], paths[3]]
 
 
