@@ -1,7 +1,11 @@
-"""The export of a model that was trained on real notes, on notes that it never heard.
+"""Exports of models that were trained on real notes, on notes that they never heard.
 
 The aims for TFLite are the project's: as the SavedModel in 99.5 % of the notes (float)
-and in 97 % (int8). A note that begins a millisecond later keeps its family in 95 %.
+and in 97 % (int8). The bundled model, whose weights are always the same, has to reach
+them over all notes. A small network trained here differs from machine to machine, and
+with 198 notes 99.5 % leaves none: notes that it hardly decides are left out, as
+rounding to float16 decides them. A note that begins a millisecond later keeps its
+family in 95 %.
 """
 
 import io
@@ -14,9 +18,9 @@ import soundfile
 import tensorflow as tf
 import tf_keras as keras
 
-from mic_tf import taxonomy
+from mic_tf import bundled, taxonomy
 from mic_tf.model import networks, randomness
-from mic_tf.serving import exporter, models, tflite
+from mic_tf.serving import again, exporter, models, tflite
 from mic_tf.settings import FrontEndSettings, NetworkSettings, RunSettings
 from mic_tf.training import snapshots, workfolder
 
@@ -25,6 +29,8 @@ SETTINGS = RunSettings(
     network=NetworkSettings(width=8, dense_units=32, dropout=0.0),
 )
 TRAINING_NOTES = 500
+TIE = 0.05  # between the two best probabilities; float16 moves each by some 0.005
+TFLITE_AIMS = [("float32", 0.995), ("float16", 0.995), ("int8", 0.97)]
 
 
 def notes_of(archive: pathlib.Path, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -47,11 +53,14 @@ def unheard(nsynth_mini) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def export(nsynth_mini, tmp_path_factory) -> pathlib.Path:
+def heard(nsynth_mini) -> tuple[np.ndarray, np.ndarray]:
+    return notes_of(nsynth_mini / "nsynth-train.jsonwav.tar.gz", TRAINING_NOTES)
+
+
+@pytest.fixture(scope="module")
+def export(heard, tmp_path_factory) -> pathlib.Path:
     """Some epochs on 500 notes, then an export with every kind of TFLite file."""
-    waveforms, families = notes_of(
-        nsynth_mini / "nsynth-train.jsonwav.tar.gz", TRAINING_NOTES
-    )
+    waveforms, families = heard
     randomness.set_random_seed(0)
     model = networks.build_model(SETTINGS, len(taxonomy.FAMILIES))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -65,10 +74,14 @@ def export(nsynth_mini, tmp_path_factory) -> pathlib.Path:
     best = tf.train.Checkpoint(model=model)
     snapshots.save(best, str(workdir / "best"), 1, {"epoch": 1}, keep=1)
     out = workdir / "export"
-    heard = waveforms[::5].astype(np.float32) / 32768
     run = workfolder.load_run(str(workdir))
-    exporter.export(run, str(out), tflite_kinds=tflite.KINDS, notes=heard)
+    exporter.export(run, str(out), tflite_kinds=tflite.KINDS, notes=fifth(waveforms))
     return out
+
+
+def fifth(waveforms: np.ndarray) -> np.ndarray:
+    """Every fifth note as float32 in [-1, 1), to find the ranges of int8 with."""
+    return waveforms[::5].astype(np.float32) / 32768
 
 
 def probabilities(path: pathlib.Path, waveforms: np.ndarray) -> np.ndarray:
@@ -82,21 +95,43 @@ def of_the_saved_model(export, unheard) -> np.ndarray:
     return probabilities(export, unheard[0])
 
 
+def agreement(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Share of the notes with one most probable family in both [notes, families]."""
+    return (found.argmax(axis=1) == wanted.argmax(axis=1)).mean()
+
+
 def test_the_model_has_learnt_enough_to_be_compared(of_the_saved_model, unheard):
     answer = of_the_saved_model.argmax(axis=1)
     assert (answer == unheard[1]).mean() > 0.4
     assert len(set(answer)) >= 7
 
 
-@pytest.mark.parametrize(
-    ("kind", "share"), [("float32", 0.995), ("float16", 0.995), ("int8", 0.97)]
-)
+@pytest.mark.parametrize(("kind", "share"), TFLITE_AIMS)
 def test_tflite_gives_the_family_of_the_saved_model(
     export, unheard, of_the_saved_model, kind, share
 ):
     found = probabilities(export / tflite.FILE_NAMES[kind], unheard[0])
-    same = found.argmax(axis=1) == of_the_saved_model.argmax(axis=1)
-    assert same.mean() >= share
+    best = np.sort(of_the_saved_model, axis=1)
+    decided = best[:, -1] - best[:, -2] > TIE
+    assert decided.mean() > 0.9
+    assert agreement(found[decided], of_the_saved_model[decided]) >= share
+
+
+@pytest.fixture(scope="module")
+def bundled_tflite(heard, tmp_path_factory) -> pathlib.Path:
+    """The bundled model exported again, with every kind of TFLite file."""
+    out = tmp_path_factory.mktemp("bundled") / "export"
+    run = again.open_export(bundled.NAME).run
+    exporter.export(run, str(out), tflite_kinds=tflite.KINDS, notes=fifth(heard[0]))
+    return out
+
+
+def test_tflite_files_of_the_bundled_model_give_its_families(bundled_tflite, unheard):
+    wanted = probabilities(bundled.resolved(bundled.NAME), unheard[0])
+    assert (wanted.argmax(axis=1) == unheard[1]).mean() > 0.95
+    for kind, share in TFLITE_AIMS:
+        found = probabilities(bundled_tflite / tflite.FILE_NAMES[kind], unheard[0])
+        assert agreement(found, wanted) >= share, kind
 
 
 def test_a_note_that_begins_a_millisecond_later_keeps_its_family(
@@ -105,6 +140,5 @@ def test_a_note_that_begins_a_millisecond_later_keeps_its_family(
     later = np.zeros_like(unheard[0])
     later[:, 16:] = unheard[0][:, :-16]
     found = probabilities(export, later)
-    same = found.argmax(axis=1) == of_the_saved_model.argmax(axis=1)
-    assert same.mean() >= 0.95
+    assert agreement(found, of_the_saved_model) >= 0.95
     assert np.abs(found - of_the_saved_model).max() > 1e-4
