@@ -3,7 +3,8 @@ r"""How many sounds that are no instrument are called unsure.
   python tools/unsure_table.py --model=runs/phase4 --sounds=FOLDER
 
 Two thresholds, each the highest at which 95 % of the notes of `--split` still get a
-family: of `--min_probability`, and of `--min_familiarity` where the model tells it.
+family: of `--min_probability`, and of `--min_familiarity` where the model tells it; and
+both together, which each leave out as many notes and together 5 %.
 Noise, hum, clicks and speech-like sounds are generated; `--sounds` adds recordings, one
 kind in each of its folders. Prints one row for each kind.
 """
@@ -12,7 +13,7 @@ import collections
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 from absl import flags
@@ -147,28 +148,33 @@ def main(arguments: list[str]) -> None:
     threshold = metrics.threshold_keeping(table)
     print(f"notes: {len(of_notes)} of {notes.words}")
     print(f"--min_probability={threshold:.4f} keeps 95 % of them")
-    doubts = [Doubt(min_probability=threshold)]
+    doubts = {"probability": Doubt(min_probability=threshold)}
     if classifier.contract.min_familiarity is not None:
         familiar = np.array([answer.familiarity for answer in of_notes])
         least = metrics.keeping(familiar)
         print(f"--min_familiarity={least:.4f} keeps 95 % of them")
-        doubts.append(Doubt(min_familiarity=least))
-    names = ["probability", "familiarity"][: len(doubts)]
-    columns = [f"unsure or silence by {name} | taken for" for name in names]
+        doubts["familiarity"] = Doubt(min_familiarity=least)
+        values = np.stack([table.max(axis=1), familiar], axis=1)
+        both = doubts["both"] = Doubt(*map(float, metrics.keeping_together(values)))
+        print(
+            f"--min_probability={both.min_probability:.4f} and --min_familiarity="
+            f"{both.min_familiarity:.4f} together keep 95 % of them"
+        )
+    columns = [f"unsure or silence by {name} | taken for" for name in doubts]
     print(f"\n| sounds | n | {' | '.join(columns)} |")
     print("| --- | --- |" + " --- | --- |" * len(doubts))
-    print(row("notes", of_notes, doubts))
+    print(row("notes", of_notes, doubts.values()))
     for kind in KINDS:
         if _GENERATED.value:
             found = answers_of(generated(kind, _GENERATED.value))
-            print(row(f"{kind} (generated)", found, doubts))
+            print(row(f"{kind} (generated)", found, doubts.values()))
     for kind, paths in recordings(_SOUNDS.value).items() if _SOUNDS.value else ():
         found = [answer for _, answer in classifier.classify_files(paths)]
         read = [answer for answer in found if not isinstance(answer, UserError)]
-        print(row(kind, read, doubts))
+        print(row(kind, read, doubts.values()))
 
 
-def row(kind: str, answers: list, doubts: list) -> str:
+def row(kind: str, answers: list, doubts: Collection) -> str:
     """One row: how many get no family, and what the rest is taken for."""
     from mic_tf.serving.classifier import SILENCE
     from mic_tf.serving.doubt import UNSURE

@@ -110,6 +110,24 @@ def keeping(values: np.ndarray, share: float = _SHARE_KEPT) -> float:
     return float(ordered[int((1.0 - share) * len(ordered) + 1e-9)])
 
 
+def keeping_together(values: np.ndarray, share: float = _SHARE_KEPT) -> np.ndarray:
+    """The highest thresholds, one a column, that so many rows reach in all columns.
+
+    Each leaves out as many rows as the others (but for equal values).
+
+    Args:
+      values: float [rows, columns].
+      share: of the rows.
+
+    Returns:
+      float [columns].
+    """
+    ordered = np.sort(values, axis=0)
+    columns = zip(ordered.T, values.T, strict=True)
+    ranks = [np.searchsorted(smaller, column) for smaller, column in columns]
+    return ordered[int(keeping(np.min(ranks, axis=0), share))]
+
+
 def unit(vectors: np.ndarray) -> np.ndarray:
     """Vectors of length 1, [..., d], so that their products are cosines; 0 stays 0."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)

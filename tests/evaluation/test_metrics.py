@@ -69,3 +69,15 @@ def test_95_percent_of_the_notes_reach_the_threshold(notes, kept):
     threshold = metrics.threshold_keeping(probabilities)
     assert (best >= threshold).sum() == kept
     assert (best > threshold).sum() == kept - 1
+
+
+def test_thresholds_together_leave_out_5_percent_and_each_as_many():
+    values = np.random.default_rng(0).uniform(0, 1, [200, 2])
+    values[:, 1] **= 3
+    together = metrics.keeping_together(values)
+    assert ((values >= together).all(axis=1)).sum() in (190, 191)
+    assert (values[:, 0] < together[0]).sum() == (values[:, 1] < together[1]).sum() > 3
+    alike = np.repeat(values[:, :1], 2, axis=1)
+    alone = metrics.keeping(values[:, 0])
+    np.testing.assert_array_equal(metrics.keeping_together(alike), [alone, alone])
+    assert (metrics.keeping_together(np.ones([4, 2])) == 1).all()

@@ -12,6 +12,7 @@ from absl.testing import flagsaver
 from mic_tf.serving import exporter, models, timeline
 from mic_tf.serving.classifier import Answer, Classifier
 from mic_tf.serving.doubt import Doubt
+from mic_tf.serving.familiarity import Familiarity
 from mic_tf.training import workfolder
 
 PROJECT = pathlib.Path(__file__).parents[2]
@@ -107,22 +108,27 @@ def test_a_row_counts_unsure_and_silence_as_no_family():
 
 
 def test_the_unsure_table_is_that_of_the_95_percent_threshold(
-    tiny_export, small_dataset, tmp_path
+    tiny_workdir, small_dataset, tmp_path
 ):
     import soundfile
 
+    known = Familiarity(np.random.default_rng(0).uniform(0, 1, [8, 16]))
+    model = tmp_path / "export"
+    trained = workfolder.load_run(str(tiny_workdir))
+    exporter.export(trained, str(model), familiarity=(known, 0.25))
     (tmp_path / "sounds" / "speech").mkdir(parents=True)
     path = tmp_path / "sounds" / "speech" / "hello.wav"
     soundfile.write(path, next(unsure_table.generated("speech-like", 1)), 16_000)
     few = ("--generated=2", f"--sounds={tmp_path}/sounds")
-    rows = table_of("unsure_table.py", tiny_export, small_dataset, *few)
+    rows = table_of("unsure_table.py", model, small_dataset, *few)
     assert [row[0] for row in rows] == [
         "notes",
         *(f"{kind} (generated)" for kind in unsure_table.KINDS),
         "speech",
     ]
     assert [row[1] for row in rows] == ["12", "2", "2", "2", "2", "1"]
-    assert rows[0][2] == "0.0%"
+    assert {len(row) for row in rows} == {2 + 2 * 3}  # probability, familiarity, both
+    assert rows[0][2::2] == ["0.0%"] * 3
 
 
 def test_a_place_moves_the_note_and_nothing_else(waveforms):
