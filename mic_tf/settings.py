@@ -170,7 +170,7 @@ class FrontEndSettings:
     skip_silence_db: float = setting(
         40.0,
         "Outside training, what lies so far below the loudest point before a sound "
-        "begins, for about 0.1 s or more, is moved behind it; 0, or top_db and more: "
+        "begins, for some 0.03 s or more, is moved behind it; 0, or top_db and more: "
         "nothing is.",
         minimum=0.0,
     )

@@ -1,7 +1,6 @@
 """The log-mel front-end, a layer of the exported graph."""
 
 import dataclasses
-import math
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,8 @@ _PACKAGE = "mic_tf"
 _AMIN = 1e-10
 _BANDS_TOGETHER = 24
 """Mel bands of one product, about."""
-_LEAST_SILENCE = 0.1
-"""Seconds of leading silence that matter; a note's attack is shorter."""
+_LEAST_SILENCE = 0.02
+"""Seconds of leading silence that matter; the attacks of NSynth's notes are shorter."""
 _ATTACK = 0.0025
 """Seconds for which NSynth's notes, in the median, are not yet as loud as that."""
 
@@ -129,7 +128,7 @@ class LogMel(keras.layers.Layer):
     below the loudest point of the note, 1 that point. A silent note is 1 throughout,
     as librosa has it. Outside training the samples before a sound, whose frames are
     more than `skip_silence_db` below the loudest point, are moved to the end, if they
-    are about 0.1 s (as far as frames can tell); none is at or above `top_db`.
+    are some 0.03 s (as far as frames can tell); none is at or above `top_db`.
 
     Args:
       n_fft: samples of an FFT, a power of two (TFLite's FFT needs that).
@@ -205,16 +204,38 @@ class LogMel(keras.layers.Layer):
         """The decibels again where notes begin late, of waveforms that do not."""
         heard = tf.reduce_max(decibels, axis=2) >= -self.skip_silence_db
         first = tf.argmax(tf.cast(heard, tf.float32), axis=1, output_type=tf.int32)
-        # The first frame that hears a sound does so with its last samples.
-        silent = _LEAST_SILENCE * SAMPLE_RATE - self.n_fft // 2
-        least = max(1, math.ceil(silent / self.hop_length))
-        is_late = first >= least
+        if waveform.shape[0] == 1 or pieces.on_accelerator():
+            return tf.cond(
+                tf.reduce_any(first > 0),
+                lambda: self._moved(waveform, decibels, first),
+                lambda: decibels,
+            )
+        # Few notes begin late; each of them is looked at by itself.
+        late_first = tf.argsort(tf.cast(first == 0, tf.int32), stable=True)
+        count = tf.math.count_nonzero(first, dtype=tf.int32)
 
-        def again() -> tf.Tensor:
-            start = tf.where(is_late, self._start(waveform, first), 0)
-            return self.decibels(_turned(waveform, start))
+        def one(number: tf.Tensor, result: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            note = late_first[number, tf.newaxis]
+            parts = (tf.gather(part, note) for part in (waveform, decibels, first))
+            moved = self._moved(*parts)
+            placed = tf.tensor_scatter_nd_update(result, note[:, tf.newaxis], moved)
+            return number + 1, placed
 
-        return tf.cond(tf.reduce_any(is_late), again, lambda: decibels)
+        return tf.while_loop(lambda number, _: number < count, one, (0, decibels))[1]
+
+    def _moved(
+        self, waveform: tf.Tensor, decibels: tf.Tensor, first: tf.Tensor
+    ) -> tf.Tensor:
+        """The decibels of waveforms whose frames before `first` [batch] are silent."""
+        start = self._start(waveform, first)
+        least = round((_LEAST_SILENCE - _ATTACK) * SAMPLE_RATE)
+        start = tf.where((first > 0) & (start >= least), start, 0)
+        # Slow attacks come here too, and are most of what does.
+        return tf.cond(
+            tf.reduce_any(start > 0),
+            lambda: self.decibels(_turned(waveform, start)),
+            lambda: decibels,
+        )
 
     def _start(self, waveform: tf.Tensor, frame: tf.Tensor) -> tf.Tensor:
         """The sample at which a sound begins that is first heard in a frame.
@@ -228,15 +249,17 @@ class LogMel(keras.layers.Layer):
         """
         # The frame before would have heard it earlier, this one does not hear it later.
         earliest = (frame - 1) * self.hop_length + self.n_fft // 4
-        latest = frame * self.hop_length + self.n_fft // 2
+        span = self.hop_length + self.n_fft // 4
+        samples = tf.shape(waveform)[1]
+        places = earliest[:, tf.newaxis] + tf.range(span + 1)
+        places = tf.clip_by_value(places, 0, samples - 1)
         loudness = tf.abs(tf.cast(waveform, tf.float32))
         peak = tf.reduce_max(loudness, axis=1, keepdims=True)
-        is_loud = loudness >= peak * 10.0 ** (-self.skip_silence_db / 20.0)
-        samples = tf.shape(waveform)[1]
-        place = tf.range(samples)
-        is_start = is_loud & (place >= earliest[:, tf.newaxis])
-        start = tf.argmax(tf.cast(is_start, tf.float32), axis=1, output_type=tf.int32)
-        start = tf.minimum(tf.clip_by_value(start, earliest, latest), samples)
+        near = tf.gather(loudness, places, batch_dims=1)
+        is_loud = near >= peak * 10.0 ** (-self.skip_silence_db / 20.0)
+        start = tf.argmax(tf.cast(is_loud, tf.float32), axis=1, output_type=tf.int32)
+        start = earliest + tf.where(tf.reduce_any(is_loud, axis=1), start, span)
+        start = tf.minimum(start, samples)
         return tf.maximum(start - round(_ATTACK * SAMPLE_RATE), 0)
 
     def mel_power(self, waveform: tf.Tensor) -> tf.Tensor:

@@ -28,8 +28,8 @@ _COMPUTE = """
     SelectV2 Selu Shape Sigmoid Sign Sin Size Slice Softmax Softplus Split SplitV Sqrt
     Square SquaredDifference Squeeze StatefulPartitionedCall StatelessIf
     StatelessWhile StopGradient StridedSlice Sub Sum Tanh TensorListFromTensor
-    TensorListGetItem TensorListReserve TensorListSetItem TensorListStack Tile
-    Transpose Unpack While ZerosLike
+    TensorListGetItem TensorListReserve TensorListSetItem TensorListStack
+    TensorScatterUpdate Tile TopKV2 Transpose Unpack While ZerosLike
 """
 _VARIABLES = """
     VarHandleOp VarIsInitializedOp ReadVariableOp AssignVariableOp DisableCopyOnRead
