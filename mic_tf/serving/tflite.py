@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.python import schema_py_generated as schema
 
 from mic_tf.errors import UserError
 from mic_tf.serving.graph import window_inference
@@ -87,9 +88,7 @@ def _int8(
 
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = representative
-    tensors = tf.lite.Interpreter(model_content=in_float).get_tensor_details()
-    names = [tensor["name"] for tensor in tensors]
-    kept = [name for name in names if name.startswith(_KEPT_IN_FLOAT)]
+    kept = [name for name in _names(in_float) if name.startswith(_KEPT_IN_FLOAT)]
     # The debugger is TensorFlow's only way to leave single tensors unquantised.
     debugger = tf.lite.experimental.QuantizationDebugger(
         converter=converter,
@@ -99,3 +98,18 @@ def _int8(
         ),
     )
     return debugger.get_nondebug_quantized_model()
+
+
+def _names(content: bytes) -> set[str]:
+    """The names of a TFLite file's tensors, also of those in branches.
+
+    The interpreter tells those of the main graph alone, and a branch that a
+    representative note takes is quantised, too.
+    """
+    model = schema.Model.GetRootAsModel(content, 0)
+    graphs = [model.Subgraphs(number) for number in range(model.SubgraphsLength())]
+    return {
+        graph.Tensors(number).Name().decode()
+        for graph in graphs
+        for number in range(graph.TensorsLength())
+    }

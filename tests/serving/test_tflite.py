@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.lite.python import schema_py_generated as schema
 
 from mic_tf.errors import UserError
 from mic_tf.model.networks import inference_model
@@ -57,6 +58,24 @@ def test_int8_keeps_the_front_end_in_float(run, notes, expected):
     convolutions = {t["dtype"] for t in tensors if "conv_" in t["name"]}
     assert np.float32 in front_end and np.int8 not in front_end
     assert np.int8 in convolutions and np.float32 not in convolutions
+
+
+def test_int8_leaves_the_branch_for_silence_in_float(run, notes):
+    late = np.zeros_like(notes)
+    late[:, 3_200:] = notes[:, :-3_200]
+    # Late notes teach int8 the branch's ranges, too.
+    content = tflite.convert(run, "int8", np.concatenate([notes, late[:2]]))
+    model = schema.Model.GetRootAsModel(content, 0)
+    branches = [model.Subgraphs(i) for i in range(1, model.SubgraphsLength())]
+    types = {
+        branch.Tensors(i).Type()
+        for branch in branches
+        for i in range(branch.TensorsLength())
+    }
+    assert schema.TensorType.FLOAT32 in types and schema.TensorType.INT8 not in types
+    found, _ = answers(content, late)
+    wanted, _ = answers(tflite.convert(run, "float32"), late)
+    np.testing.assert_allclose(found, wanted, atol=0.05)
 
 
 def test_int8_without_notes_is_refused(run):
