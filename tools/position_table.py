@@ -23,7 +23,10 @@ from tools import measured_notes
 
 flags.adopt_module_key_flags(measured_notes)
 
-MILLISECONDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 530, 1000, 1030, 1777, 1970, 2000)
+MILLISECONDS = (
+    *(1, 2, 5, 10, 15, 20, 30, 50, 100, 200, 500),
+    *(530, 1000, 1030, 1777, 1970, 2000),
+)
 _SOUNDING = 2 * SAMPLE_RATE
 
 

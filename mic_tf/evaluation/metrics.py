@@ -111,9 +111,10 @@ def keeping(values: np.ndarray, share: float = _SHARE_KEPT) -> float:
 
 
 def keeping_together(values: np.ndarray, share: float = _SHARE_KEPT) -> np.ndarray:
-    """The highest thresholds, one a column, that so many rows reach in all columns.
+    """Thresholds, one a column, that so many rows reach in all columns.
 
-    Each leaves out as many rows as the others (but for equal values).
+    Each leaves out as many rows as the others, and where no values are equal they are
+    the highest that do.
 
     Args:
       values: float [rows, columns].

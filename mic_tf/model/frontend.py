@@ -128,7 +128,8 @@ class LogMel(keras.layers.Layer):
     below the loudest point of the note, 1 that point. A silent note is 1 throughout,
     as librosa has it. Outside training the samples before a sound, whose frames are
     more than `skip_silence_db` below the loudest point, are moved to the end, if they
-    are some 0.03 s (as far as frames can tell); none is at or above `top_db`.
+    are some 0.03 s, as far as frames can tell, and up to the first sample that is less
+    far below; none is at or above `top_db`.
 
     Args:
       n_fft: samples of an FFT, a power of two (TFLite's FFT needs that).
@@ -201,7 +202,7 @@ class LogMel(keras.layers.Layer):
     def _without_silence_before(
         self, waveform: tf.Tensor, decibels: tf.Tensor
     ) -> tf.Tensor:
-        """The decibels again where notes begin late, of waveforms that do not."""
+        """The decibels, made again of the notes that begin late, as if they did not."""
         heard = tf.reduce_max(decibels, axis=2) >= -self.skip_silence_db
         first = tf.argmax(tf.cast(heard, tf.float32), axis=1, output_type=tf.int32)
         if waveform.shape[0] == 1 or pieces.on_accelerator():
@@ -226,11 +227,13 @@ class LogMel(keras.layers.Layer):
     def _moved(
         self, waveform: tf.Tensor, decibels: tf.Tensor, first: tf.Tensor
     ) -> tf.Tensor:
-        """The decibels of waveforms whose frames before `first` [batch] are silent."""
+        """The decibels of waveforms that may begin late, `first` heard in that frame.
+
+        Those stay as given that begin in frame 0 or soon, as slow attacks do.
+        """
         start = self._start(waveform, first)
         least = round((_LEAST_SILENCE - _ATTACK) * SAMPLE_RATE)
         start = tf.where((first > 0) & (start >= least), start, 0)
-        # Slow attacks come here too, and are most of what does.
         return tf.cond(
             tf.reduce_any(start > 0),
             lambda: self.decibels(_turned(waveform, start)),
@@ -242,7 +245,7 @@ class LogMel(keras.layers.Layer):
 
         Args:
           waveform: [batch, samples].
-          frame: int32 [batch], 1 or more.
+          frame: int32 [batch]; what is said of frame 0 means nothing.
 
         Returns:
           int32 [batch].

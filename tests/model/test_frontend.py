@@ -204,12 +204,18 @@ def test_an_attack_is_no_silence():
     np.testing.assert_array_equal(layer(attack), as_it_is(attack))
     nothing = np.zeros([1, 64_000], np.float32)
     np.testing.assert_array_equal(layer(nothing), as_it_is(nothing))
-    # Each note of a batch for itself, in a graph too.
+
+
+@pytest.mark.parametrize("on_accelerator", [False, True])
+def test_each_note_of_a_batch_is_moved_for_itself(monkeypatch, on_accelerator):
+    monkeypatch.setattr(pieces, "on_accelerator", lambda: on_accelerator)
+    layer, as_it_is = LogMel(skip_silence_db=40.0), LogMel()
     both = np.concatenate([late(2.0, 0.0), late(0.0, 0.0)])
     for call in (layer, tf.function(layer), tf.function(layer, jit_compile=True)):
         found = call(tf.constant(both)).numpy()
         np.testing.assert_allclose(found[:1], layer(both[:1]), atol=1e-5)
         np.testing.assert_allclose(found[1:], as_it_is(both[1:]), atol=1e-5)
+    assert np.abs(layer(both[:1]) - as_it_is(both[:1])).max() > 0.1
 
 
 @pytest.fixture(scope="module")
