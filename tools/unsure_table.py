@@ -147,18 +147,20 @@ def main(arguments: list[str]) -> None:
     table = np.array([list(answer.probabilities.values()) for answer in of_notes])
     threshold = metrics.threshold_keeping(table)
     print(f"notes: {len(of_notes)} of {notes.words}")
-    print(f"--min_probability={down(threshold)} keeps 95 % of them")
+    print(f"--min_probability={metrics.rounded_down(threshold)} keeps 95 % of them")
     doubts = {"probability": Doubt(min_probability=threshold)}
     if classifier.contract.min_familiarity is not None:
         familiar = np.array([answer.familiarity for answer in of_notes])
         least = metrics.keeping(familiar)
-        print(f"--min_familiarity={down(least)} keeps 95 % of them")
+        print(f"--min_familiarity={metrics.rounded_down(least)} keeps 95 % of them")
         doubts["familiarity"] = Doubt(min_familiarity=least)
         values = np.stack([table.max(axis=1), familiar], axis=1)
         both = doubts["both"] = Doubt(*map(float, metrics.keeping_together(values)))
+        probability = metrics.rounded_down(both.min_probability)
+        familiarity = metrics.rounded_down(both.min_familiarity)
         print(
-            f"--min_probability={down(both.min_probability)} and --min_familiarity="
-            f"{down(both.min_familiarity)} together keep 95 % of them"
+            f"--min_probability={probability} and --min_familiarity={familiarity} "
+            "together keep 95 % of them"
         )
     columns = [f"unsure or silence by {name} | taken for" for name in doubts]
     print(f"\n| sounds | n | {' | '.join(columns)} |")
@@ -172,11 +174,6 @@ def main(arguments: list[str]) -> None:
         found = [answer for _, answer in classifier.classify_files(paths)]
         read = [answer for answer in found if not isinstance(answer, UserError)]
         print(row(kind, read, doubts.values()))
-
-
-def down(threshold: float) -> str:
-    """A threshold that leaves no note out that reaches this one: rounded down."""
-    return f"{np.floor(1e4 * threshold) / 1e4:.4f}"
 
 
 def row(kind: str, answers: list, doubts: Collection) -> str:

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import io
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -238,7 +237,7 @@ def table(result: dict[str, Any]) -> str:
         f"{result['balanced_accuracy']:.4f}, macro-F1 {result['macro_f1']:.4f} "
         f"({result['protocol']}; {len(result['families_present'])} families)",
         "95 % of the notes still get a family with "
-        f"--min_probability={_rounded_down(result['min_probability_keeping_95'])}",
+        f"--min_probability={metrics.rounded_down(result['min_probability_keeping_95'])}",
         *result.get("remarks", []),
         "",
         f"{'family':<16}{'notes':>7}{'precision':>11}{'recall':>9}{'F1':>9}",
@@ -253,11 +252,6 @@ def table(result: dict[str, Any]) -> str:
     if absent:
         lines.append(f"no notes: {', '.join(absent)}")
     return "\n".join(lines)
-
-
-def _rounded_down(threshold: float) -> str:
-    """Four digits that no note falls below whose probability is the threshold."""
-    return f"{math.floor(threshold * 1e4) / 1e4:.4f}"
 
 
 def calibrate(run: workfolder.TrainedRun, records: Records) -> float | None:

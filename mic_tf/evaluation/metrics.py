@@ -1,5 +1,6 @@
 """Figures from truths and probabilities; plain NumPy."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,11 @@ def keeping_together(values: np.ndarray, share: float = _SHARE_KEPT) -> np.ndarr
     columns = zip(ordered.T, values.T, strict=True)
     ranks = [np.searchsorted(smaller, column) for smaller, column in columns]
     return ordered[int(keeping(np.min(ranks, axis=0), share))]
+
+
+def rounded_down(threshold: float) -> str:
+    """Four digits that no note falls below whose value is the threshold."""
+    return f"{math.floor(threshold * 1e4) / 1e4:.4f}"
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
