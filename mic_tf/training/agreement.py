@@ -3,7 +3,9 @@
 import time
 
 import tensorflow as tf
+from absl import logging
 
+from mic_tf import files
 from mic_tf.tracing import as_written
 from mic_tf.training.strategy import Placement
 
@@ -52,9 +54,17 @@ class StopVote:
         return bool(votes > 0)
 
     def wait_for_all(self) -> None:
-        """Returns when every worker has come here: none ends while another saves."""
-        if not self._alone:
+        """Returns when every worker has come here: none ends while another saves.
+
+        A worker that has its part of this sum has what it needs of all sums before, and
+        may end while others still wait for theirs: to them that is the end as well.
+        """
+        if self._alone:
+            return
+        try:
             self._sum(tf.constant([0.0, 0.0])).numpy()
+        except tf.errors.OpError as error:
+            logging.info("another worker has ended: %s", files.reason(error))
 
     def _sum_of_replicas(self, values: tf.Tensor) -> tf.Tensor:
         def of_replica() -> tf.Tensor:

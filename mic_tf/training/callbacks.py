@@ -149,6 +149,10 @@ class Saver(keras.callbacks.Callback):
         if self._vote.decide(self.stop_requested, now=True):
             self._stop()
 
+    def wait_for_all(self) -> None:
+        """Returns when all workers have nothing left to do together."""
+        self._vote.wait_for_all()
+
     def _check_finite(self, logs: dict | None, epoch: int) -> None:
         """Refuses to save figures or weights that are not finite."""
         figures = {name: float(value) for name, value in (logs or {}).items()}
@@ -166,7 +170,7 @@ class Saver(keras.callbacks.Callback):
             )
 
     def _stop(self) -> NoReturn:
-        self._vote.wait_for_all()
+        self.wait_for_all()
         logging.info("stopped; the state is saved, start again to go on")
         raise Preempted
 

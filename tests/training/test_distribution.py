@@ -117,7 +117,7 @@ WORKER = """
     import tensorflow_datasets as tfds
     from tests.training.test_trainer import SMALL, changed
     from mic_tf import train
-    from mic_tf.training import callbacks, trainer, trainee
+    from mic_tf.training import callbacks, strategy, trainer, trainee
 
     kept = []
     step_done = callbacks.Saver.on_train_batch_end
@@ -129,6 +129,8 @@ WORKER = """
 
     if "terminated" in sys.argv:
         callbacks.Saver.on_train_batch_end = terminated
+    if "gone" in sys.argv:
+        callbacks.Saver.wait_for_all = lambda self: os._exit(0)
     original = trainee.Trainee.__init__
 
     def remember(self, *arguments):
@@ -143,8 +145,11 @@ WORKER = """
     except callbacks.Preempted:
         sys.exit(train.EXIT_PREEMPTED)
     digest = hashlib.sha256()
-    for weight in kept[0].classifier.get_weights():
-        digest.update(weight.tobytes())
+    placement = strategy.choose("multi_worker")
+    for weight in kept[0].classifier.weights:
+        # This worker's own values: to read all of them takes all workers.
+        own = placement.strategy.experimental_local_results(weight)
+        digest.update(own[0].numpy().tobytes())
     print(json.dumps({"weights": digest.hexdigest(), **summary}))
 """
 
@@ -159,16 +164,15 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def start_workers(
-    workdirs: list, dataset, terminated: int | None = None
-) -> list[processes.Running]:
+def start_workers(workdirs: list, dataset, **asked: int) -> list[processes.Running]:
+    """Starts a worker for each work folder; `asked`: what one of them does besides."""
     hosts = [f"127.0.0.1:{port}" for port in free_ports(len(workdirs))]
     workers = []
     for index, workdir in enumerate(workdirs):
         task = {"type": "worker", "index": index}
         config = json.dumps({"cluster": {"worker": hosts}, "task": task})
         arguments = [workdir, dataset.data_path]
-        arguments += ["terminated"] * (index == terminated)
+        arguments += [what for what, worker in asked.items() if worker == index]
         workers.append(
             processes.start(
                 "-c",
@@ -230,7 +234,7 @@ def test_two_workers_go_on_after_one_was_killed(undisturbed, small_dataset, tmp_
 def test_sigterm_to_one_worker_stops_both_after_the_same_step(
     undisturbed, small_dataset, tmp_path, terminated
 ):
-    workers = start_workers([tmp_path] * 2, small_dataset, terminated)
+    workers = start_workers([tmp_path] * 2, small_dataset, terminated=terminated)
     for worker in workers:
         _, errors = worker.communicate(timeout=300)
         assert worker.returncode == 143, errors[-3000:]
@@ -239,3 +243,15 @@ def test_sigterm_to_one_worker_stops_both_after_the_same_step(
     assert (0, 3) <= (facts["epoch"], facts["step"]) <= (1, 0)
     again = results(start_workers([tmp_path] * 2, small_dataset))
     assert again[0]["weights"] == again[1]["weights"] == undisturbed[0]["weights"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gone", [0, 1])
+def test_a_worker_that_ended_first_does_not_stop_another(
+    undisturbed, small_dataset, tmp_path, gone
+):
+    workers = start_workers([tmp_path] * 2, small_dataset, gone=gone)
+    for worker in workers:
+        worker.communicate(timeout=300)
+    found = results([workers[1 - gone]])
+    assert found[0]["weights"] == undisturbed[0]["weights"]
