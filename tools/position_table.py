@@ -4,7 +4,8 @@ r"""How much the answer for a note depends on where in the 4 s it begins.
 
 Each note is cut to its first 2 s and stands after 0 to 2 s of silence in a window of
 4 s. Prints, for each place, how many notes keep the family that they have at 0, and
-how far the probability of that family moves.
+how far the probability of that family moves. --noise_db=35 puts the whole window into
+noise, --offset=0.01 adds a constant.
 """
 
 import pathlib
@@ -22,6 +23,19 @@ from mic_tf.taxonomy import NOTE_SAMPLES, SAMPLE_RATE
 from tools import measured_notes
 
 flags.adopt_module_key_flags(measured_notes)
+_NOISE = flags.DEFINE_float(
+    "noise_db",
+    0.0,
+    "White noise in the window, its RMS so far below the note's peak; 0: none.",
+    lower_bound=0.0,
+)
+_OFFSET = flags.DEFINE_float(
+    "offset",
+    0.0,
+    "A constant added to the window, as a share of the note's peak.",
+    lower_bound=-1.0,
+    upper_bound=1.0,
+)
 
 MILLISECONDS = (
     *(1, 2, 5, 10, 15, 20, 30, 50, 100, 200, 500),
@@ -47,11 +61,32 @@ def placed(waveform: np.ndarray, milliseconds: float) -> np.ndarray:
     return window
 
 
+def disturbed(
+    window: np.ndarray, noise_db: float, offset: float, seed: int
+) -> np.ndarray:
+    """A window, float32 [samples], with noise and an offset relative to its peak."""
+    peak = np.abs(window).max()
+    result = window + np.float32(offset * peak)
+    if noise_db:
+        noise = np.random.default_rng(seed).standard_normal(window.size, np.float32)
+        result += np.float32(peak * 10.0 ** (-noise_db / 20)) * noise
+    return result
+
+
 def moved(
-    classifier, waveforms: Sequence[np.ndarray], milliseconds: float
+    classifier,
+    waveforms: Sequence[np.ndarray],
+    milliseconds: float,
+    *,
+    noise_db: float = 0.0,
+    offset: float = 0.0,
 ) -> np.ndarray:
     """Probabilities of notes that begin late, float64 [notes, families]."""
-    answers = (classifier(placed(w, milliseconds), SAMPLE_RATE) for w in waveforms)
+    windows = (
+        disturbed(placed(waveform, milliseconds), noise_db, offset, number)
+        for number, waveform in enumerate(waveforms)
+    )
+    answers = (classifier(window, SAMPLE_RATE) for window in windows)
     return np.array([list(answer.probabilities.values()) for answer in answers])
 
 
@@ -83,14 +118,15 @@ def main(arguments: list[str]) -> None:
     ]
     if not waveforms:
         raise UserError("no note begins within 2 s; more of them expected (--count)")
-    at_start = moved(classifier, waveforms, 0)
+    around = {"noise_db": _NOISE.value, "offset": _OFFSET.value}
+    at_start = moved(classifier, waveforms, 0, **around)
     late = len(notes.waveforms) - len(waveforms)
     words = f", {late} that begin later left out" if late else ""
     print(f"{len(at_start)} notes of {notes.words}{words}\n")
     print("| later by | same family | mean change | 95 % below | largest |")
     print("| --- | --- | --- | --- | --- |")
     for milliseconds in MILLISECONDS:
-        later = moved(classifier, waveforms, milliseconds)
+        later = moved(classifier, waveforms, milliseconds, **around)
         print(row(milliseconds, at_start, later))
 
 

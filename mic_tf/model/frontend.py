@@ -20,6 +20,20 @@ _LEAST_SILENCE = 0.02
 """Seconds of leading silence that matter; the attacks of NSynth's notes are shorter."""
 _ATTACK = 0.0025
 """Seconds for which NSynth's notes, in the median, are not yet as loud as that."""
+_EDGE_DB = 20.0
+"""How far below the loudest point the first frame is no sound if it is louder than the
+next: it is half of zeros, so that an offset, or noise, has an edge there."""
+_NOISE_SECONDS = 0.2
+"""Of the beginning, in which there is background noise alone, if ..."""
+_NOISE_SPREAD_DB = 9.0
+"""... its frames are as loud as each other within this, ..."""
+_SWELL_DB = 4.0
+"""... those just before the sound are no more than this above them, ..."""
+_NOISE_DB = 14.0
+"""... and all are this and `_ABOVE_NOISE_DB` below the loudest point."""
+_ABOVE_NOISE_DB = 7.0
+_ABOVE_NOISE = 1.5
+"""What is louder than the noise by so much, in frames and in samples, is a sound."""
 
 
 def mel_weights(n_fft: int, n_mels: int, fmin: float, fmax: float) -> np.ndarray:
@@ -102,6 +116,15 @@ def _turned(waveform: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(turned, waveform.shape)
 
 
+def _first_above(level: tf.Tensor, least: tf.Tensor) -> tf.Tensor:
+    """The first of the frames [batch, frames] that is at or above `least`, [batch]."""
+    heard = level >= least[:, tf.newaxis]
+    edge, after = level[:, :1], tf.reduce_max(level[:, 1:2], axis=1, keepdims=True)
+    is_edge = (edge < -_EDGE_DB) & (edge > after)
+    heard = tf.concat([heard[:, :1] & ~is_edge, heard[:, 1:]], axis=1)
+    return tf.argmax(tf.cast(heard, tf.float32), axis=1, output_type=tf.int32)
+
+
 def floats(waveform: tf.Tensor) -> tf.Tensor:
     """Waveforms as float32; int16 is scaled to [-1, 1]."""
     if waveform.dtype.is_integer:
@@ -129,7 +152,9 @@ class LogMel(keras.layers.Layer):
     as librosa has it. Outside training the samples before a sound, whose frames are
     more than `skip_silence_db` below the loudest point, are moved to the end, if they
     are some 0.03 s, as far as frames can tell, and up to the first sample that is less
-    far below; none is at or above `top_db`.
+    far below; none is at or above `top_db`. So is background noise, however far below
+    from 21 dB on, that is heard alone and steady for 0.2 s and longer; an offset is
+    no sound.
 
     Args:
       n_fft: samples of an FFT, a power of two (TFLite's FFT needs that).
@@ -181,7 +206,7 @@ class LogMel(keras.layers.Layer):
 
     def call(self, waveform: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         decibels = self.decibels(waveform)
-        if self.skip_silence_db and not training:
+        if 0 < self.skip_silence_db < self.top_db and not training:
             decibels = self._without_silence_before(waveform, decibels)
         return 1.0 + 2.0 * decibels / self.top_db
 
@@ -203,8 +228,7 @@ class LogMel(keras.layers.Layer):
         self, waveform: tf.Tensor, decibels: tf.Tensor
     ) -> tf.Tensor:
         """The decibels, made again of the notes that begin late, as if they did not."""
-        heard = tf.reduce_max(decibels, axis=2) >= -self.skip_silence_db
-        first = tf.argmax(tf.cast(heard, tf.float32), axis=1, output_type=tf.int32)
+        first = self._first_heard(decibels)
         if waveform.shape[0] == 1 or pieces.on_accelerator():
             return tf.cond(
                 tf.reduce_any(first > 0),
@@ -223,6 +247,31 @@ class LogMel(keras.layers.Layer):
             return number + 1, placed
 
         return tf.while_loop(lambda number, _: number < count, one, (0, decibels))[1]
+
+    def _first_heard(self, decibels: tf.Tensor) -> tf.Tensor:
+        """The frame in which each note is first heard, noise apart, int32 [batch]."""
+        level = tf.reduce_max(decibels, axis=2)
+        count = self._noise_frames()
+        noise = level[:, 1 : 1 + count]
+        loudest = tf.reduce_max(noise, axis=1)
+        least = loudest + _ABOVE_NOISE_DB
+        above_noise = _first_above(level, least)
+        # A note that swells is louder shortly before that than at its beginning.
+        places = above_noise[:, tf.newaxis] - 1 - tf.range(1, 1 + count)
+        places = tf.minimum(tf.maximum(places, 1), tf.shape(level)[1] - 1)
+        before = tf.gather(level, places, batch_dims=1)
+        swell = tf.reduce_mean(before, axis=1) - tf.reduce_mean(noise, axis=1)
+        is_noisy = (
+            (loudest - tf.reduce_min(noise, axis=1) <= _NOISE_SPREAD_DB)
+            & (swell <= _SWELL_DB)
+            & (least <= -_NOISE_DB)
+            & (least > -self.skip_silence_db)
+        )
+        plain = _first_above(level, tf.fill(tf.shape(least), -self.skip_silence_db))
+        return tf.where(is_noisy, above_noise, plain)
+
+    def _noise_frames(self) -> int:
+        return max(2, round(_NOISE_SECONDS * SAMPLE_RATE / self.hop_length))
 
     def _moved(
         self, waveform: tf.Tensor, decibels: tf.Tensor, first: tf.Tensor
@@ -256,10 +305,19 @@ class LogMel(keras.layers.Layer):
         samples = tf.shape(waveform)[1]
         places = earliest[:, tf.newaxis] + tf.range(span + 1)
         places = tf.clip_by_value(places, 0, samples - 1)
-        loudness = tf.abs(tf.cast(waveform, tf.float32))
-        peak = tf.reduce_max(loudness, axis=1, keepdims=True)
+        sound = tf.cast(waveform, tf.float32)
+        loudness = tf.abs(sound - tf.reduce_mean(sound, axis=1, keepdims=True))
+        least = tf.reduce_max(loudness, axis=1) * 10.0 ** (-self.skip_silence_db / 20.0)
+        # What so many frames do not hear is noise at most, single samples of it louder.
+        count = self._noise_frames()
+        unheard = tf.minimum(frame - 2, count) * self.hop_length + self.n_fft // 4
+        noise = loudness[:, : count * self.hop_length + self.n_fft // 4]
+        is_unheard = tf.range(tf.shape(noise)[1]) < unheard[:, tf.newaxis]
+        noise = tf.reduce_max(tf.where(is_unheard, noise, 0.0), axis=1)
+        louder = tf.maximum(least, _ABOVE_NOISE * noise)
+        least = tf.where(frame > count, louder, least)
         near = tf.gather(loudness, places, batch_dims=1)
-        is_loud = near >= peak * 10.0 ** (-self.skip_silence_db / 20.0)
+        is_loud = near >= least[:, tf.newaxis]
         start = tf.argmax(tf.cast(is_loud, tf.float32), axis=1, output_type=tf.int32)
         start = earliest + tf.where(tf.reduce_any(is_loud, axis=1), start, span)
         start = tf.minimum(start, samples)

@@ -128,10 +128,11 @@ def test_loudness_of_a_note_does_not_matter():
     assert np.abs(layer(waveform) - layer(waveform * 0.1)).max() < 1e-3
 
 
+@pytest.mark.parametrize("skip_silence_db", [0.0, 40.0])
 @pytest.mark.parametrize("samples", [400, 800, 64_000, 100_000])
-def test_any_length_has_one_frame_a_hop_and_one_more(samples):
-    layer = LogMel()
-    log_mel = layer(tf.zeros([2, samples]))
+def test_any_length_has_one_frame_a_hop_and_one_more(samples, skip_silence_db):
+    layer = LogMel(skip_silence_db=skip_silence_db)
+    log_mel = layer(tf.ones([2, samples]))
     assert log_mel.shape == (2, 1 + samples // layer.hop_length, layer.n_mels)
     assert layer.compute_output_shape(tf.TensorShape([2, samples])) == log_mel.shape
 
@@ -168,8 +169,50 @@ def test_silence_before_a_note_is_moved_behind_it(noise, n_fft, hop_length, seco
     plain = as_it_is(waveform)
     assert np.abs(plain - expected).max() > 0.1
     np.testing.assert_array_equal(layer(waveform, training=True), plain)
-    louder_noise = late(seconds, 0.1)
-    np.testing.assert_array_equal(layer(louder_noise), as_it_is(louder_noise))
+    off = LogMel(n_fft, hop_length, skip_silence_db=80.0)
+    np.testing.assert_array_equal(off(waveform), plain)
+    too_loud = late(seconds, 0.5)
+    np.testing.assert_array_equal(layer(too_loud), as_it_is(too_loud))
+
+
+@pytest.mark.parametrize("noise", [0.003, 0.01, 0.05])
+@pytest.mark.parametrize(("n_fft", "hop_length"), [(1024, 512), (1024, 1000)])
+@pytest.mark.parametrize("seconds", [0.3, 0.53, 1.777, 2.9])
+def test_so_is_background_noise(noise, n_fft, hop_length, seconds):
+    layer = LogMel(n_fft, hop_length, skip_silence_db=40.0)
+    as_it_is = LogMel(n_fft, hop_length)
+    at_once = as_it_is(late(0.0, noise)).numpy().max(axis=2)[0]
+    waveform = late(seconds, noise)
+    level = layer(waveform).numpy().max(axis=2)[0]
+    # The note, for as long as it is heard in all of them: within 2 dB of 80.
+    frames = slice(1, int(16_000 // hop_length))
+    assert np.abs(level - at_once)[frames].max() < 2 * 2 / 80
+    plain = as_it_is(waveform)
+    assert np.abs(plain.numpy().max(axis=2)[0] - at_once)[frames].max() > 0.2
+    np.testing.assert_array_equal(layer(waveform, training=True), plain)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_noise_alone_and_a_swelling_note_begin_at_once(noise):
+    layer, as_it_is = LogMel(skip_silence_db=40.0), LogMel()
+    hiss = np.random.default_rng(0).standard_normal([1, 64_000]) * 0.1
+    swelling = np.sin(2 * np.pi * 440 * np.arange(64_000) / 16_000)[np.newaxis]
+    swelling[0, :16_000] *= 10.0 ** (np.arange(16_000) / 8_000 - 2.0)
+    swelling += noise * hiss
+    for waveform in (hiss, swelling):
+        found = layer(waveform.astype(np.float32))
+        np.testing.assert_array_equal(found, as_it_is(waveform.astype(np.float32)))
+
+
+@pytest.mark.parametrize("offset", [-0.005, 0.02])
+@pytest.mark.parametrize("seconds", [0.11, 0.2, 0.53, 1.777])
+def test_an_offset_is_no_sound(offset, seconds):
+    layer, as_it_is = LogMel(skip_silence_db=40.0), LogMel()
+    waveform = late(seconds, 0.0) + np.float32(offset)
+    expected = as_it_is(np.roll(waveform, 40 - int(seconds * 16_000) - 1, axis=1))
+    np.testing.assert_allclose(layer(waveform), expected, atol=1e-4)
+    at_once = late(0.0, 0.0) + np.float32(offset)
+    np.testing.assert_array_equal(layer(at_once), as_it_is(at_once))
 
 
 @pytest.mark.parametrize("hop_length", [256, 512, 1000])
@@ -210,12 +253,14 @@ def test_an_attack_is_no_silence():
 def test_each_note_of_a_batch_is_moved_for_itself(monkeypatch, on_accelerator):
     monkeypatch.setattr(pieces, "on_accelerator", lambda: on_accelerator)
     layer, as_it_is = LogMel(skip_silence_db=40.0), LogMel()
-    both = np.concatenate([late(2.0, 0.0), late(0.0, 0.0)])
+    notes = np.concatenate([late(2.0, 0.0), late(0.0, 0.0), late(1.0, 0.01)])
     for call in (layer, tf.function(layer), tf.function(layer, jit_compile=True)):
-        found = call(tf.constant(both)).numpy()
-        np.testing.assert_allclose(found[:1], layer(both[:1]), atol=1e-5)
-        np.testing.assert_allclose(found[1:], as_it_is(both[1:]), atol=1e-5)
-    assert np.abs(layer(both[:1]) - as_it_is(both[:1])).max() > 0.1
+        found = call(tf.constant(notes)).numpy()
+        np.testing.assert_allclose(found[:1], layer(notes[:1]), atol=1e-5)
+        np.testing.assert_allclose(found[1:2], as_it_is(notes[1:2]), atol=1e-5)
+        np.testing.assert_allclose(found[2:], layer(notes[2:]), atol=1e-5)
+    for late_one in (notes[:1], notes[2:]):
+        assert np.abs(layer(late_one) - as_it_is(late_one)).max() > 0.1
 
 
 @pytest.fixture(scope="module")

@@ -137,6 +137,25 @@ def test_a_place_moves_the_note_and_nothing_else(waveforms):
     assert np.abs(later[:24_000]).max() == np.abs(at_start[32_000:]).max() == 0
 
 
+def test_noise_and_an_offset_are_relative_to_the_peak():
+    quiet = np.zeros(64_000, np.float32)
+    quiet[1000] = -0.1
+    found = position_table.disturbed(quiet, 0.0, 0.01, 0)
+    np.testing.assert_allclose(found - quiet, 0.001, atol=1e-7)
+    noise = position_table.disturbed(quiet, 40.0, 0.0, 0) - quiet
+    assert np.sqrt(np.mean(noise**2)) == pytest.approx(0.001, rel=0.02)
+    other = position_table.disturbed(quiet, 40.0, 0.0, 1) - quiet
+    assert abs(np.corrcoef(noise, other)[0, 1]) < 0.05
+    np.testing.assert_array_equal(position_table.disturbed(quiet, 0.0, 0.0, 0), quiet)
+
+
+def test_a_table_of_places_in_noise(tiny_export, small_dataset):
+    given = ("position_table.py", tiny_export, small_dataset, "--count=3")
+    alone, noisy = table_of(*given), table_of(*given, "--noise_db=20")
+    assert [row[0] for row in noisy] == [row[0] for row in alone]
+    assert [row[2:] for row in noisy] != [row[2:] for row in alone]
+
+
 def test_a_row_of_places_done_by_hand():
     at_start = np.array([[0.9, 0.1], [0.4, 0.6]])
     later = np.array([[0.7, 0.3], [0.5, 0.5]])
