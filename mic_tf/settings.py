@@ -170,8 +170,8 @@ class FrontEndSettings:
     skip_silence_db: float = setting(
         40.0,
         "Outside training, what lies so far below the loudest point before a sound "
-        "begins, for some 0.03 s or more, is moved behind it, and so is louder noise "
-        "that is steady for 0.2 s and more; 0, or top_db and more: nothing is.",
+        "begins, for some 0.03 s or more, is moved behind it, and so is noise 21 dB or "
+        "more below, steady for 0.2 s or more; 0, or top_db and more: nothing is.",
         minimum=0.0,
     )
 

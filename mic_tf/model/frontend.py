@@ -21,19 +21,22 @@ _LEAST_SILENCE = 0.02
 _ATTACK = 0.0025
 """Seconds for which NSynth's notes, in the median, are not yet as loud as that."""
 _EDGE_DB = 20.0
-"""How far below the loudest point the first frame is no sound if it is louder than the
-next: it is half of zeros, so that an offset, or noise, has an edge there."""
+"""Frames with zeros before the first sample hear an offset, or noise, begin: that is no
+sound if it is so far below the loudest point and above what follows."""
 _NOISE_SECONDS = 0.2
-"""Of the beginning, in which there is background noise alone, if ..."""
+"""The beginning, in which background noise is looked for."""
 _NOISE_SPREAD_DB = 9.0
-"""... its frames are as loud as each other within this, ..."""
-_SWELL_DB = 4.0
-"""... those just before the sound are no more than this above them, ..."""
-_NOISE_DB = 14.0
-"""... and all are this and `_ABOVE_NOISE_DB` below the loudest point."""
+"""Frames of steady noise are as loud as each other within this."""
+_NOISE_DB = 21.0
+"""Noise is this far below the loudest point, at least."""
 _ABOVE_NOISE_DB = 7.0
-_ABOVE_NOISE = 1.5
-"""What is louder than the noise by so much, in frames and in samples, is a sound."""
+"""A frame of a sound is this far above the loudest one of the noise."""
+_SWELL_DB = 4.0
+"""Noise is no louder or softer than this, in the mean, just before the sound."""
+_OF_LOUDEST, _OF_MEAN = 1.5, 7.0
+"""A sample of a sound is larger by so much than the largest of the noise, or than the
+mean: the lower of both. In white noise they are about the same; hum has a high mean,
+and a click before the sound a high maximum."""
 
 
 def mel_weights(n_fft: int, n_mels: int, fmin: float, fmax: float) -> np.ndarray:
@@ -116,13 +119,11 @@ def _turned(waveform: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(turned, waveform.shape)
 
 
-def _first_above(level: tf.Tensor, least: tf.Tensor) -> tf.Tensor:
-    """The first of the frames [batch, frames] that is at or above `least`, [batch]."""
-    heard = level >= least[:, tf.newaxis]
-    edge, after = level[:, :1], tf.reduce_max(level[:, 1:2], axis=1, keepdims=True)
-    is_edge = (edge < -_EDGE_DB) & (edge > after)
-    heard = tf.concat([heard[:, :1] & ~is_edge, heard[:, 1:]], axis=1)
-    return tf.argmax(tf.cast(heard, tf.float32), axis=1, output_type=tf.int32)
+def _mean_where(chosen: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """The mean of the chosen values of each row, [rows]; 0 where none is."""
+    count = tf.reduce_sum(tf.cast(chosen, tf.float32), axis=1)
+    total = tf.reduce_sum(tf.where(chosen, values, 0.0), axis=1)
+    return total / tf.maximum(count, 1.0)
 
 
 def floats(waveform: tf.Tensor) -> tf.Tensor:
@@ -149,12 +150,11 @@ class LogMel(keras.layers.Layer):
     Input: `[batch, samples]`, int16, or float in [-1, 1].
     Output: `[batch, 1 + samples // hop_length, n_mels]`, float32; -1 is `top_db`
     below the loudest point of the note, 1 that point. A silent note is 1 throughout,
-    as librosa has it. Outside training the samples before a sound, whose frames are
-    more than `skip_silence_db` below the loudest point, are moved to the end, if they
-    are some 0.03 s, as far as frames can tell, and up to the first sample that is less
-    far below; none is at or above `top_db`. So is background noise, however far below
-    from 21 dB on, that is heard alone and steady for 0.2 s and longer; an offset is
-    no sound.
+    as librosa has it. Outside training silence before a sound is moved behind it, from
+    some 0.03 s on: samples whose frames are more than `skip_silence_db` below the
+    loudest point, up to the first sample that is less far below. Steady noise (0.2 s or
+    more, at least 21 dB below the loudest point), or any soft sound as steady as that,
+    counts as silence, and so does a constant offset.
 
     Args:
       n_fft: samples of an FFT, a power of two (TFLite's FFT needs that).
@@ -163,7 +163,7 @@ class LogMel(keras.layers.Layer):
       fmin: lowest frequency in Hz.
       fmax: highest frequency in Hz.
       top_db: decibels kept below the maximum.
-      skip_silence_db: see above; 0: all samples stay where they are.
+      skip_silence_db: see above; 0, or `top_db` and more: all samples stay.
     """
 
     def __init__(
@@ -251,24 +251,59 @@ class LogMel(keras.layers.Layer):
     def _first_heard(self, decibels: tf.Tensor) -> tf.Tensor:
         """The frame in which each note is first heard, noise apart, int32 [batch]."""
         level = tf.reduce_max(decibels, axis=2)
-        count = self._noise_frames()
-        noise = level[:, 1 : 1 + count]
+        edges, count = self._edge_frames(), self._noise_frames()
+        noise = level[:, edges : edges + count]
         loudest = tf.reduce_max(noise, axis=1)
-        least = loudest + _ABOVE_NOISE_DB
-        above_noise = _first_above(level, least)
-        # A note that swells is louder shortly before that than at its beginning.
-        places = above_noise[:, tf.newaxis] - 1 - tf.range(1, 1 + count)
-        places = tf.minimum(tf.maximum(places, 1), tf.shape(level)[1] - 1)
-        before = tf.gather(level, places, batch_dims=1)
-        swell = tf.reduce_mean(before, axis=1) - tf.reduce_mean(noise, axis=1)
-        is_noisy = (
+        silent = tf.fill(tf.shape(loudest), -self.skip_silence_db)
+        first = self._first_above(level, silent)
+        is_steady = (
             (loudest - tf.reduce_min(noise, axis=1) <= _NOISE_SPREAD_DB)
-            & (swell <= _SWELL_DB)
-            & (least <= -_NOISE_DB)
-            & (least > -self.skip_silence_db)
+            & (loudest <= -_NOISE_DB)
+            & (loudest + _ABOVE_NOISE_DB > -self.skip_silence_db)
         )
-        plain = _first_above(level, tf.fill(tf.shape(least), -self.skip_silence_db))
-        return tf.where(is_noisy, above_noise, plain)
+
+        def noise_apart() -> tf.Tensor:
+            above_noise = self._first_above(level, loudest + _ABOVE_NOISE_DB)
+            is_noisy = is_steady & self._is_jump(level, above_noise)
+            return tf.where(is_noisy, above_noise, first)
+
+        return tf.cond(tf.reduce_any(is_steady), noise_apart, lambda: first)
+
+    def _first_above(self, level: tf.Tensor, least: tf.Tensor) -> tf.Tensor:
+        """The first of the frames [batch, frames] that is at or above `least`."""
+        edges = self._edge_frames()
+        heard = level >= least[:, tf.newaxis]
+        after = tf.reduce_max(level[:, edges : edges + 1], axis=1, keepdims=True)
+        at_edge = level[:, :edges]
+        is_edge = (at_edge < -_EDGE_DB) & (at_edge > after)
+        heard = tf.concat([heard[:, :edges] & ~is_edge, heard[:, edges:]], axis=1)
+        return tf.argmax(tf.cast(heard, tf.float32), axis=1, output_type=tf.int32)
+
+    def _is_jump(self, level: tf.Tensor, frame: tf.Tensor) -> tf.Tensor:
+        """Whether what comes before a frame [batch] is steady, and no note that swells.
+
+        Far from the beginning it is as loud there as just before the frame; nearer the
+        frame is louder than the beginning would be, went it on as it began.
+        """
+        edges, count = self._edge_frames(), self._noise_frames()
+        last = tf.shape(level)[1] - 1
+        noise = level[:, edges : edges + count]
+        places = frame[:, tf.newaxis] - 1 - tf.range(1, 1 + count)
+        places = tf.minimum(tf.maximum(places, edges), last)
+        before = tf.gather(level, places, batch_dims=1)
+        change = tf.reduce_mean(before, axis=1) - tf.reduce_mean(noise, axis=1)
+        a_frame = tf.maximum(noise[:, -1:] - noise[:, :1], 0.0) / (count - 1)
+        ahead = frame - (edges + count - 1)
+        begun = tf.reduce_max(noise, axis=1, keepdims=True)
+        begun += a_frame * tf.cast(ahead, tf.float32)[:, tf.newaxis]
+        found = tf.gather(level, frame, batch_dims=1)
+        is_above = tf.reduce_all(found[:, tf.newaxis] > begun + _SWELL_DB, axis=1)
+        is_far = frame - 1 - count >= edges + count
+        return tf.where(is_far, tf.abs(change) <= _SWELL_DB, is_above)
+
+    def _edge_frames(self) -> int:
+        """Frames that begin before the first sample."""
+        return -(-self.n_fft // 2 // self.hop_length)
 
     def _noise_frames(self) -> int:
         return max(2, round(_NOISE_SECONDS * SAMPLE_RATE / self.hop_length))
@@ -306,16 +341,17 @@ class LogMel(keras.layers.Layer):
         places = earliest[:, tf.newaxis] + tf.range(span + 1)
         places = tf.clip_by_value(places, 0, samples - 1)
         sound = tf.cast(waveform, tf.float32)
-        loudness = tf.abs(sound - tf.reduce_mean(sound, axis=1, keepdims=True))
+        before = tf.range(samples) < earliest[:, tf.newaxis]
+        offset = _mean_where(before, sound)
+        loudness = tf.abs(sound - offset[:, tf.newaxis])
         least = tf.reduce_max(loudness, axis=1) * 10.0 ** (-self.skip_silence_db / 20.0)
         # What so many frames do not hear is noise at most, single samples of it louder.
-        count = self._noise_frames()
-        unheard = tf.minimum(frame - 2, count) * self.hop_length + self.n_fft // 4
-        noise = loudness[:, : count * self.hop_length + self.n_fft // 4]
-        is_unheard = tf.range(tf.shape(noise)[1]) < unheard[:, tf.newaxis]
-        noise = tf.reduce_max(tf.where(is_unheard, noise, 0.0), axis=1)
-        louder = tf.maximum(least, _ABOVE_NOISE * noise)
-        least = tf.where(frame > count, louder, least)
+        unheard = tf.range(samples) < earliest[:, tf.newaxis] - self.hop_length
+        loudest = tf.reduce_max(tf.where(unheard, loudness, 0.0), axis=1)
+        mean = _mean_where(unheard, loudness)
+        louder = tf.minimum(_OF_LOUDEST * loudest, _OF_MEAN * mean)
+        is_long = frame > self._noise_frames()
+        least = tf.where(is_long, tf.maximum(least, louder), least)
         near = tf.gather(loudness, places, batch_dims=1)
         is_loud = near >= least[:, tf.newaxis]
         start = tf.argmax(tf.cast(is_loud, tf.float32), axis=1, output_type=tf.int32)

@@ -54,17 +54,20 @@ class StopVote:
         return bool(votes > 0)
 
     def wait_for_all(self) -> None:
-        """Returns when every worker has come here: none ends while another saves.
-
-        A worker that has its part of this sum has what it needs of all sums before, and
-        may end while others still wait for theirs: to them that is the end as well.
-        """
-        if self._alone:
-            return
-        try:
+        """Returns when every worker has come here: none ends while another saves."""
+        if not self._alone:
             self._sum(tf.constant([0.0, 0.0])).numpy()
+
+    def end(self) -> None:
+        """The last that workers do together, when all have what they need.
+
+        A worker that has its part of this sum may end while others still wait for
+        theirs, which then fails: to them that is the end as well.
+        """
+        try:
+            self.wait_for_all()
         except tf.errors.OpError as error:
-            logging.info("another worker has ended: %s", files.reason(error))
+            logging.warning("another worker ended first: %s", files.reason(error))
 
     def _sum_of_replicas(self, values: tf.Tensor) -> tf.Tensor:
         def of_replica() -> tf.Tensor:

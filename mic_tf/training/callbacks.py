@@ -149,9 +149,9 @@ class Saver(keras.callbacks.Callback):
         if self._vote.decide(self.stop_requested, now=True):
             self._stop()
 
-    def wait_for_all(self) -> None:
-        """Returns when all workers have nothing left to do together."""
-        self._vote.wait_for_all()
+    def end(self) -> None:
+        """Comes behind all that workers do together, so that each has it."""
+        self._vote.end()
 
     def _check_finite(self, logs: dict | None, epoch: int) -> None:
         """Refuses to save figures or weights that are not finite."""
@@ -170,7 +170,8 @@ class Saver(keras.callbacks.Callback):
             )
 
     def _stop(self) -> NoReturn:
-        self.wait_for_all()
+        self._vote.wait_for_all()
+        self.end()
         logging.info("stopped; the state is saved, start again to go on")
         raise Preempted
 

@@ -123,7 +123,7 @@ def _train(
     started = time.monotonic()
     with _stop_on_sigterm(saver), _faults_named(data.records):
         run.fit()
-        saver.wait_for_all()
+        saver.end()
     summary = run.finish(time.monotonic() - started)
     if afterwards is not None and placement.is_chief:
         afterwards(data.main)

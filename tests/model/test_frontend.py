@@ -192,27 +192,65 @@ def test_so_is_background_noise(noise, n_fft, hop_length, seconds):
     np.testing.assert_array_equal(layer(waveform, training=True), plain)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.01])
-def test_noise_alone_and_a_swelling_note_begin_at_once(noise):
+@pytest.mark.parametrize("hop_length", [256, 512, 800, 1000])
+def test_noise_alone_and_a_swelling_note_begin_at_once(hop_length):
+    layer = LogMel(hop_length=hop_length, skip_silence_db=40.0)
+    as_it_is = LogMel(hop_length=hop_length)
+    hiss = np.random.default_rng(0).standard_normal([1, 64_000]).astype(np.float32)
+    np.testing.assert_array_equal(layer(0.1 * hiss), as_it_is(0.1 * hiss))
+    time = np.arange(64_000) / 16_000
+    tone = np.sin(2 * np.pi * 440 * time)
+    for noise in (0.0, 3e-4):
+        for decibels_a_second in (15, 20, 28, 40, 50):
+            level = np.minimum(0.0, decibels_a_second * time - 36)
+            waveform = (tone * 10 ** (level / 20) + noise * hiss).astype(np.float32)
+            np.testing.assert_array_equal(layer(waveform), as_it_is(waveform))
+        fading_in = tone * np.minimum(1.0, 0.13 + time / 1.5) ** 2 + noise * hiss
+        fading_in = fading_in.astype(np.float32)
+        np.testing.assert_array_equal(layer(fading_in), as_it_is(fading_in))
+
+
+@pytest.mark.parametrize("hop_length", [512, 1000])
+def test_a_soft_note_that_dies_away_before_a_loud_one_stays(hop_length):
+    layer = LogMel(hop_length=hop_length, skip_silence_db=40.0)
+    waveform = late(1.5, 0.0)
+    time = np.arange(24_000) / 16_000
+    soft = 0.03 * np.exp(-2 * time) * np.sin(2 * np.pi * 330 * time)
+    waveform[0, :24_000] += soft.astype(np.float32)
+    as_it_is = LogMel(hop_length=hop_length)(waveform)
+    np.testing.assert_array_equal(layer(waveform), as_it_is)
+
+
+def test_a_click_before_a_slow_attack_takes_nothing_of_it():
     layer, as_it_is = LogMel(skip_silence_db=40.0), LogMel()
-    hiss = np.random.default_rng(0).standard_normal([1, 64_000]) * 0.1
-    swelling = np.sin(2 * np.pi * 440 * np.arange(64_000) / 16_000)[np.newaxis]
-    swelling[0, :16_000] *= 10.0 ** (np.arange(16_000) / 8_000 - 2.0)
-    swelling += noise * hiss
-    for waveform in (hiss, swelling):
-        found = layer(waveform.astype(np.float32))
-        np.testing.assert_array_equal(found, as_it_is(waveform.astype(np.float32)))
+    waveform = late(1.0, 0.0)
+    waveform[0, 16_000:17_600] *= np.linspace(0, 1, 1_600, dtype=np.float32)
+    at_once = np.roll(waveform, -16_000, axis=1)
+    waveform[0, 1_600] = 0.003
+    found = layer(waveform).numpy().max(axis=2)[0, 1:20]
+    wanted = as_it_is(at_once).numpy().max(axis=2)[0, 1:20]
+    assert np.abs(found - wanted).max() < 2 * 2 / 80
 
 
 @pytest.mark.parametrize("offset", [-0.005, 0.02])
 @pytest.mark.parametrize("seconds", [0.11, 0.2, 0.53, 1.777])
-def test_an_offset_is_no_sound(offset, seconds):
-    layer, as_it_is = LogMel(skip_silence_db=40.0), LogMel()
+@pytest.mark.parametrize(("n_fft", "hop_length"), [(1024, 256), (1024, 512)])
+def test_an_offset_is_no_sound(offset, seconds, n_fft, hop_length):
+    layer = LogMel(n_fft, hop_length, skip_silence_db=40.0)
+    as_it_is = LogMel(n_fft, hop_length)
     waveform = late(seconds, 0.0) + np.float32(offset)
     expected = as_it_is(np.roll(waveform, 40 - int(seconds * 16_000) - 1, axis=1))
     np.testing.assert_allclose(layer(waveform), expected, atol=1e-4)
     at_once = late(0.0, 0.0) + np.float32(offset)
     np.testing.assert_array_equal(layer(at_once), as_it_is(at_once))
+    # A file of two seconds with an offset, and silence that fills the window; and an
+    # offset of the note alone.
+    begun = late(seconds, 0.0)
+    for part in (slice(None, 32_000), slice(int(seconds * 16_000) + 1, None)):
+        waveform = begun.copy()
+        waveform[0, part] += np.float32(offset)
+        expected = as_it_is(np.roll(waveform, 40 - int(seconds * 16_000) - 1, axis=1))
+        np.testing.assert_allclose(layer(waveform), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("hop_length", [256, 512, 1000])
@@ -224,6 +262,8 @@ def test_a_sound_at_the_very_end_is_one(hop_length, place):
     for batch in (waveform, np.repeat(waveform, 2, axis=0)):
         found = layer(batch).numpy()
         assert np.isfinite(found).all() and found.max() == pytest.approx(1.0)
+        # 40 dB below the loudest point is halfway up.
+        assert (found.max(axis=2) >= 0).argmax(axis=1).max() == 0
 
 
 @pytest.mark.parametrize(("n_fft", "hop_length"), [(1024, 512), (1024, 1000)])

@@ -130,7 +130,7 @@ WORKER = """
     if "terminated" in sys.argv:
         callbacks.Saver.on_train_batch_end = terminated
     if "gone" in sys.argv:
-        callbacks.Saver.wait_for_all = lambda self: os._exit(0)
+        callbacks.Saver.end = lambda self: os._exit(0)
     original = trainee.Trainee.__init__
 
     def remember(self, *arguments):
@@ -251,7 +251,8 @@ def test_a_worker_that_ended_first_does_not_stop_another(
     undisturbed, small_dataset, tmp_path, gone
 ):
     workers = start_workers([tmp_path] * 2, small_dataset, gone=gone)
-    for worker in workers:
-        worker.communicate(timeout=300)
+    output, errors = workers[gone].communicate(timeout=300)
+    assert workers[gone].returncode == 0 and not output, errors[-3000:]
     found = results([workers[1 - gone]])
     assert found[0]["weights"] == undisturbed[0]["weights"]
+    assert "another worker ended first" in workers[1 - gone].communicate()[1]
