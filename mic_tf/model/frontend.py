@@ -341,17 +341,20 @@ class LogMel(keras.layers.Layer):
         places = earliest[:, tf.newaxis] + tf.range(span + 1)
         places = tf.clip_by_value(places, 0, samples - 1)
         sound = tf.cast(waveform, tf.float32)
-        before = tf.range(samples) < earliest[:, tf.newaxis]
-        offset = _mean_where(before, sound)
+        count = self._noise_frames()
+        head = count * self.hop_length + self.n_fft // 4
+        head = tf.range(tf.minimum(head, samples))
+        before = head < earliest[:, tf.newaxis]
+        offset = _mean_where(before, sound[:, : tf.size(head)])
         loudness = tf.abs(sound - offset[:, tf.newaxis])
         least = tf.reduce_max(loudness, axis=1) * 10.0 ** (-self.skip_silence_db / 20.0)
         # What so many frames do not hear is noise at most, single samples of it louder.
-        unheard = tf.range(samples) < earliest[:, tf.newaxis] - self.hop_length
-        loudest = tf.reduce_max(tf.where(unheard, loudness, 0.0), axis=1)
-        mean = _mean_where(unheard, loudness)
+        noise = loudness[:, : tf.size(head)]
+        unheard = head < earliest[:, tf.newaxis] - self.hop_length
+        loudest = tf.reduce_max(tf.where(unheard, noise, 0.0), axis=1)
+        mean = _mean_where(unheard, noise)
         louder = tf.minimum(_OF_LOUDEST * loudest, _OF_MEAN * mean)
-        is_long = frame > self._noise_frames()
-        least = tf.where(is_long, tf.maximum(least, louder), least)
+        least = tf.where(frame > count, tf.maximum(least, louder), least)
         near = tf.gather(loudness, places, batch_dims=1)
         is_loud = near >= least[:, tf.newaxis]
         start = tf.argmax(tf.cast(is_loud, tf.float32), axis=1, output_type=tf.int32)
