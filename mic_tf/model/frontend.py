@@ -254,8 +254,7 @@ class LogMel(keras.layers.Layer):
         edges, count = self._edge_frames(), self._noise_frames()
         noise = level[:, edges : edges + count]
         loudest = tf.reduce_max(noise, axis=1)
-        silent = tf.fill(tf.shape(loudest), -self.skip_silence_db)
-        first = self._first_above(level, silent)
+        first = self._first_above(level, tf.constant([-self.skip_silence_db]))
         is_steady = (
             (loudest - tf.reduce_min(noise, axis=1) <= _NOISE_SPREAD_DB)
             & (loudest <= -_NOISE_DB)
@@ -264,7 +263,7 @@ class LogMel(keras.layers.Layer):
 
         def noise_apart() -> tf.Tensor:
             above_noise = self._first_above(level, loudest + _ABOVE_NOISE_DB)
-            is_noisy = is_steady & self._is_jump(level, above_noise)
+            is_noisy = is_steady & self._is_jump(level, noise, above_noise)
             return tf.where(is_noisy, above_noise, first)
 
         return tf.cond(tf.reduce_any(is_steady), noise_apart, lambda: first)
@@ -279,15 +278,16 @@ class LogMel(keras.layers.Layer):
         heard = tf.concat([heard[:, :edges] & ~is_edge, heard[:, edges:]], axis=1)
         return tf.argmax(tf.cast(heard, tf.float32), axis=1, output_type=tf.int32)
 
-    def _is_jump(self, level: tf.Tensor, frame: tf.Tensor) -> tf.Tensor:
+    def _is_jump(
+        self, level: tf.Tensor, noise: tf.Tensor, frame: tf.Tensor
+    ) -> tf.Tensor:
         """Whether what comes before a frame [batch] is steady, and no note that swells.
 
-        Far from the beginning it is as loud there as just before the frame; nearer the
-        frame is louder than the beginning would be, went it on as it began.
+        Far from the beginning, `noise`, it is as loud there as just before the frame;
+        nearer the frame is louder than the noise would be, went it on as it began.
         """
         edges, count = self._edge_frames(), self._noise_frames()
         last = tf.shape(level)[1] - 1
-        noise = level[:, edges : edges + count]
         places = frame[:, tf.newaxis] - 1 - tf.range(1, 1 + count)
         places = tf.minimum(tf.maximum(places, edges), last)
         before = tf.gather(level, places, batch_dims=1)
@@ -342,14 +342,14 @@ class LogMel(keras.layers.Layer):
         places = tf.clip_by_value(places, 0, samples - 1)
         sound = tf.cast(waveform, tf.float32)
         count = self._noise_frames()
-        head = count * self.hop_length + self.n_fft // 4
-        head = tf.range(tf.minimum(head, samples))
+        length = tf.minimum(count * self.hop_length + self.n_fft // 4, samples)
+        head = tf.range(length)
         before = head < earliest[:, tf.newaxis]
-        offset = _mean_where(before, sound[:, : tf.size(head)])
+        offset = _mean_where(before, sound[:, :length])
         loudness = tf.abs(sound - offset[:, tf.newaxis])
         least = tf.reduce_max(loudness, axis=1) * 10.0 ** (-self.skip_silence_db / 20.0)
         # What so many frames do not hear is noise at most, single samples of it louder.
-        noise = loudness[:, : tf.size(head)]
+        noise = loudness[:, :length]
         unheard = head < earliest[:, tf.newaxis] - self.hop_length
         loudest = tf.reduce_max(tf.where(unheard, noise, 0.0), axis=1)
         mean = _mean_where(unheard, noise)
