@@ -1,5 +1,6 @@
 """tools/benchmark.py: every section gives figures. No test here is about speed."""
 
+import dataclasses
 import json
 import subprocess
 import threading
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 
 from mic_tf.errors import UserError
+from mic_tf.settings import FrontEndSettings
 from mic_tf.taxonomy import FAMILIES, NSYNTH_FAMILY_NOTES
 from tests import processes
 from tools.benchmarks import (
     alternatives,
     apart,
+    frontend,
     growth,
     measuring,
     networks,
@@ -319,7 +322,8 @@ def threads_of_torch() -> int:
 class Here:
     """`Apart` without a process of its own."""
 
-    def __init__(self, build, arguments):
+    def __init__(self, build, arguments, times=1):
+        assert times == 1
         self.result, self._run = build(*arguments)
 
     def run(self) -> float:
@@ -364,6 +368,29 @@ def test_what_a_contender_of_the_networks_returns_is_not_taken_for_seconds(
     monkeypatch.setattr(networks.Stepper, "run", lambda *_: time.sleep(0.05))
     rows = list(networks.measure(quick, made_up))
     assert all(0 < row.value <= 32 / 0.05 for row in rows if row.unit == "notes/s")
+
+
+def test_the_front_end_as_gpus_compute_it_has_a_figure_by_xla_too(
+    made_up, quick, monkeypatch
+):
+    monkeypatch.setattr(frontend, "Apart", Here)
+    monkeypatch.setattr(frontend.command, "keep_heap_small", lambda: None)
+    on_gpu = dataclasses.replace(quick, device="gpu", gpu_found=True)
+    compiled = []
+    original = frontend.build_ours_by_xla
+
+    def build_ours_by_xla(*arguments):
+        compiled.append(original(*arguments))
+        return compiled[0]
+
+    monkeypatch.setattr(frontend, "build_ours_by_xla", build_ours_by_xla)
+    rows = {row.name: row for row in frontend.measure(on_gpu, made_up)}
+    assert rows["LogMel"].value > 0
+    assert rows["LogMel by XLA, as with --jit"].value > 0
+    waveforms, _ = made_up.batch(on_gpu.gpu_batch)
+    floats = waveforms.astype(np.float32) / 32768
+    decibels, _ = frontend.build_ours(floats, FrontEndSettings(), True)
+    assert np.abs(compiled[0][0] - decibels).max() < 0.05
 
 
 def test_how_long_a_gpu_waits_has_figures_of_both_ways(made_up, quick):

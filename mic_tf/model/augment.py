@@ -109,9 +109,7 @@ def delay(waveform: tf.Tensor, longest_seconds: float) -> Change:
     """Starts each note later, on half the notes; what runs over the end is lost."""
     batch, _ = _shape(waveform)
     longest = int(longest_seconds * SAMPLE_RATE)
-    amount = tf.random.stateless_uniform(
-        [batch], randomness.seed_for("delay"), -longest, longest, tf.int32
-    )
+    amount = randomness.uniform("delay", [batch], -longest, longest, tf.int32)
     return Change(_delayed, [tf.maximum(amount, 0)])
 
 
@@ -121,7 +119,7 @@ def overdrive(waveform: tf.Tensor, most_db: float) -> Change:
     Half of those bend (tanh, as amplifiers do), half are cut off (as converters do).
     """
     batch, _ = _shape(waveform)
-    draws = tf.random.stateless_uniform([batch, 3], randomness.seed_for("overdrive"))
+    draws = randomness.uniform("overdrive", [batch, 3])
     gain = tf.pow(10.0, most_db / 20.0 * draws[:, :1])
     return Change(_driven, [gain, draws[:, 1:2] < 0.5, draws[:, 2:] < 1 / 3])
 
@@ -132,16 +130,12 @@ def noise(waveform: tf.Tensor, lowest_snr_db: float) -> Change:
     Its samples are uniform; what a frame's window adds up is as good as normal.
     """
     batch, samples = _shape(waveform)
-    draws = tf.random.stateless_uniform([batch, 2], randomness.seed_for("noise"))
+    draws = randomness.uniform("noise", [batch, 2])
     snr_db = lowest_snr_db + draws[:, :1] * (60.0 - lowest_snr_db)
     wanted = tf.cast(draws[:, 1:] < 0.5, tf.float32)
     # Four samples of each number: to draw normal ones takes eight times as long.
-    numbers = tf.random.stateless_uniform(
-        [batch, -(-samples // 4)],
-        randomness.seed_for("noise_samples"),
-        minval=None,
-        maxval=None,
-        dtype=tf.int32,
+    numbers = randomness.uniform(
+        "noise_samples", [batch, -(-samples // 4)], None, None, tf.int32
     )
     return Change(_with_noise, [wanted * tf.pow(10.0, -snr_db / 20.0), numbers])
 
@@ -165,9 +159,7 @@ def mixup(
       The mixed parts and their targets.
     """
     batch, _ = _shape(target)
-    uniform = tf.random.stateless_uniform(
-        [batch, 1], randomness.seed_for("mixup"), 1e-6, 1.0 - 1e-6
-    )
+    uniform = randomness.uniform("mixup", [batch, 1], 1e-6, 1.0 - 1e-6)
     share = tf.pow(1.0 - tf.pow(1.0 - uniform, 1.0 / alpha), 1.0 / alpha)
     share = tf.maximum(share, 1.0 - share)
     level = tf.concat([_level(part) for part in parts], axis=0)
@@ -243,8 +235,8 @@ def _level(waveform: tf.Tensor) -> tf.Tensor:
 def roll(log_mel: tf.Tensor, most_bands: int) -> tf.Tensor:
     """Shifts each log-mel by up to `most_bands`; what comes in is the edge band."""
     batch, _, n_mels = _shape(log_mel)
-    amount = tf.random.stateless_uniform(
-        [batch, 1], randomness.seed_for("roll"), -most_bands, most_bands + 1, tf.int32
+    amount = randomness.uniform(
+        "roll", [batch, 1], -most_bands, most_bands + 1, tf.int32
     )
     source = tf.clip_by_value(tf.range(n_mels)[tf.newaxis] - amount, 0, n_mels - 1)
     # A product with a permutation matrix: gathers along the last axis are slow.
@@ -265,7 +257,7 @@ def mask(log_mel: tf.Tensor, axis: int, widest: int, name: str) -> tf.Tensor:
     """
     shape = _shape(log_mel)
     size = shape[axis]
-    draws = tf.random.stateless_uniform([2, shape[0], 1], randomness.seed_for(name))
+    draws = randomness.uniform(name, [2, shape[0], 1])
     width = draws[0] * tf.cast(tf.minimum(widest, size), tf.float32)
     start = draws[1] * (tf.cast(size, tf.float32) - width)
     place = tf.cast(tf.range(size), tf.float32)[tf.newaxis]

@@ -39,8 +39,7 @@ class StepDropout(layers.Layer):
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         if not training or not self.rate:
             return inputs
-        seed = randomness.seed_for(self.name)
-        draws = tf.random.stateless_uniform(tf.shape(inputs), seed)
+        draws = randomness.uniform(self.name, tf.shape(inputs))
         kept = tf.cast(draws >= self.rate, inputs.dtype)
         return inputs * kept / tf.cast(1.0 - self.rate, inputs.dtype)
 

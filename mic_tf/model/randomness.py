@@ -1,7 +1,8 @@
 """Random numbers of a training step, as a pure function of (seed, step).
 
 Layers that need chance ask for it by name inside a `step_randomness` block. Nothing
-is stored, so a run that stopped and went on draws what it would have drawn.
+is stored, so a run that stopped and went on draws what it would have drawn. XLA draws
+the same numbers: left to itself it takes another algorithm on some devices.
 """
 
 import contextlib
@@ -14,6 +15,8 @@ import tensorflow as tf
 import tf_keras as keras
 from tf_keras.src import backend
 
+_ALGORITHM = "philox"
+"""TensorFlow's own on CPUs and GPUs."""
 _active = threading.local()
 
 
@@ -45,10 +48,8 @@ def step_randomness(seed: int, step: tf.Tensor) -> Iterator[None]:
     """
     replica = tf.distribute.get_replica_context()
     number = replica.replica_id_in_sync_group if replica else 0
-    key = tf.random.experimental.stateless_fold_in(
-        tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)]),
-        tf.cast(number, tf.int64),
-    )
+    seed_and_step = tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)])
+    key = _fold_in(seed_and_step, tf.cast(number, tf.int64))
     previous = getattr(_active, "key", None)
     _active.key = key
     try:
@@ -57,18 +58,47 @@ def step_randomness(seed: int, step: tf.Tensor) -> Iterator[None]:
         _active.key = previous
 
 
-def seed_for(name: str) -> tf.Tensor:
-    """The seed of one use of chance in this step, int64 [2].
+def uniform(
+    name: str,
+    shape: tf.types.experimental.TensorLike,
+    minval: float | None = 0,
+    maxval: float | None = None,
+    dtype: tf.DType = tf.float32,
+) -> tf.Tensor:
+    """Numbers of one use of chance in this step, as `tf.random.stateless_uniform`.
 
     Args:
       name: tells the uses of one step apart.
+      shape: of the numbers.
+      minval: none is less.
+      maxval: all are less; None: 1, or every integer where `minval` is None too.
+      dtype: of the numbers.
 
     Raises:
       RuntimeError: outside a `step_randomness` block.
     """
+    return tf.random.stateless_uniform(
+        shape, _seed_for(name), minval, maxval, dtype, alg=_ALGORITHM
+    )
+
+
+def normal(
+    name: str, shape: tf.types.experimental.TensorLike, stddev: float
+) -> tf.Tensor:
+    """Like `uniform`, of a normal distribution around 0, float32."""
+    seed = _seed_for(name)
+    return tf.random.stateless_normal(shape, seed, stddev=stddev, alg=_ALGORITHM)
+
+
+def _seed_for(name: str) -> tf.Tensor:
+    """The seed of one use of chance in this step, int64 [2]."""
     key = getattr(_active, "key", None)
     if key is None:
         raise RuntimeError(
             f"{name}: called with training=True outside step_randomness(seed, step)"
         )
-    return tf.random.experimental.stateless_fold_in(key, zlib.crc32(name.encode()))
+    return _fold_in(key, zlib.crc32(name.encode()))
+
+
+def _fold_in(seed: tf.Tensor, number: tf.Tensor | int) -> tf.Tensor:
+    return tf.random.experimental.stateless_fold_in(seed, number, alg=_ALGORITHM)

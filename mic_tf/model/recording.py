@@ -104,7 +104,7 @@ def record_again(
     decibels = tf.maximum(_below_maximum(decibels), -top_db)
     recorded = 1.0 + decibels * (2.0 / top_db)
     batch = _shape(log_mel)[0]
-    chosen = _draws("record_again", [batch, 1, 1]) < settings.record_again
+    chosen = randomness.uniform("record_again", [batch, 1, 1]) < settings.record_again
     return tf.where(chosen, recorded, log_mel)
 
 
@@ -121,7 +121,7 @@ def retime(
     """
     batch, frames, _ = decibels.shape
     batch = batch or tf.shape(decibels)[0]
-    draws = _draws("retime", [batch, 5])
+    draws = randomness.uniform("retime", [batch, 5])
     per_second = (frames - 1) / _NOTE_SECONDS
     tempo = tf.exp((2.0 * draws[:, 0:1] - 1.0) * float(np.log1p(stretch)))
     first = tf.where(draws[:, 1:2] < 0.5, draws[:, 2:3] * longest_cut * per_second, 0.0)
@@ -149,7 +149,7 @@ def loop(decibels: tf.Tensor, share: float) -> tf.Tensor:
     """
     batch, frames, _ = decibels.shape
     batch = batch or tf.shape(decibels)[0]
-    draws = _draws("loop", [batch, 3])
+    draws = randomness.uniform("loop", [batch, 3])
     per_second = (frames - 1) / _NOTE_SECONDS
     frame = tf.range(frames, dtype=tf.float32)[tf.newaxis]
     level = _level(decibels)
@@ -174,7 +174,7 @@ def change_pitch(decibels: tf.Tensor, most: float, top_db: float) -> tf.Tensor:
       top_db: depth of the silence above what the recording had.
     """
     batch, _, n_mels = _shape(decibels)
-    semitones = most * (2.0 * _draws("pitch", [batch, 1]) - 1.0)
+    semitones = most * (2.0 * randomness.uniform("pitch", [batch, 1]) - 1.0)
     hertz = tf.constant(_band_hertz(n_mels))[tf.newaxis]
     source_hertz = hertz * tf.pow(2.0, -semitones / 12.0)
     mel = _MEL_SLOPE * tf.math.log1p(source_hertz / 700.0)
@@ -189,7 +189,7 @@ def change_pitch(decibels: tf.Tensor, most: float, top_db: float) -> tf.Tensor:
 def fade(decibels: tf.Tensor, largest_db: float) -> tf.Tensor:
     """Adds a slope over time of up to `largest_db` from the first frame to the last."""
     batch, frames, _ = _shape(decibels)
-    slope = largest_db * (2.0 * _draws("fade", [batch, 1, 1]) - 1.0)
+    slope = largest_db * (2.0 * randomness.uniform("fade", [batch, 1, 1]) - 1.0)
     return decibels + slope * tf.linspace(0.0, 1.0, frames)[tf.newaxis, :, tf.newaxis]
 
 
@@ -197,7 +197,7 @@ def echo(decibels: tf.Tensor, share: float) -> tf.Tensor:
     """Adds the decay of a room: power smeared exponentially over later frames."""
     batch, frames, _ = decibels.shape
     batch = batch or tf.shape(decibels)[0]
-    draws = _draws("echo", [batch, 3, 1, 1])
+    draws = randomness.uniform("echo", [batch, 3, 1, 1])
     seconds = 0.1 * tf.pow(20.0, draws[:, 0])
     level = tf.pow(10.0, -2.5 * draws[:, 1])
     level = tf.where(draws[:, 2] < share, level, 0.0)
@@ -217,7 +217,7 @@ def response(decibels: tf.Tensor, settings: AugmentSettings) -> tf.Tensor:
     """A random frequency response in dB, [batch, 1, n_mels]."""
     batch, _, n_mels = _shape(decibels)
     place = np.linspace(0.0, 1.0, n_mels, dtype=np.float32)
-    draws = _draws("response", [batch, 9])
+    draws = randomness.uniform("response", [batch, 9])
     curve = settings.tilt_db * (2.0 * draws[:, 0:1] - 1.0) * (place - 0.5)
     if settings.equalise_db:
         orders = np.arange(1, 5)
@@ -238,14 +238,12 @@ def response(decibels: tf.Tensor, settings: AugmentSettings) -> tf.Tensor:
 def noise_floor(decibels: tf.Tensor, loudest_db: float, top_db: float) -> tf.Tensor:
     """Adds coloured noise to half the notes, `loudest_db` to `top_db` below maximum."""
     batch, frames, n_mels = _shape(decibels)
-    draws = _draws("floor", [batch, 3, 1, 1])
+    draws = randomness.uniform("floor", [batch, 3, 1, 1])
     level = -(loudest_db + (top_db - loudest_db) * draws[:, 0])
     level = tf.where(draws[:, 1] < 0.5, level, -4.0 * top_db)
     place = np.linspace(-0.5, 0.5, n_mels, dtype=np.float32)
     colour = 40.0 * (draws[:, 2] - 0.5) * place
-    grain = tf.random.stateless_normal(
-        [batch, frames, n_mels], randomness.seed_for("floor_grain"), stddev=3.0
-    )
+    grain = randomness.normal("floor_grain", [batch, frames, n_mels], stddev=3.0)
     noise = level + colour + grain
     return _to_decibels(_to_power(decibels) + _to_power(noise))
 
@@ -260,7 +258,7 @@ def limit_band(decibels: tf.Tensor, share: float) -> tf.Tensor:
       share: of the notes that are limited.
     """
     batch, _, n_mels = _shape(decibels)
-    draws = _draws("limit_band", [batch, 2])
+    draws = randomness.uniform("limit_band", [batch, 2])
     band = np.arange(n_mels, dtype=np.float32)
     lowest = float(np.interp(_LOWEST_LIMIT, _band_hertz(n_mels), band))
     last = lowest + (n_mels - 1 - lowest) * draws[:, :1]
@@ -295,10 +293,6 @@ def _to_decibels(power: tf.Tensor) -> tf.Tensor:
 
 def _to_power(decibels: tf.Tensor) -> tf.Tensor:
     return tf.exp(decibels / _DECIBELS)
-
-
-def _draws(name: str, shape: list) -> tf.Tensor:
-    return tf.random.stateless_uniform(shape, randomness.seed_for(name))
 
 
 def _shape(tensor: tf.Tensor) -> list:

@@ -46,6 +46,15 @@ def test_whole_training_step_compiles_under_xla_with_static_shapes():
     def step(waveform, family, weight):
         return trainee.train_step((waveform, family, weight))
 
+    # Left to themselves, ops draw other numbers by XLA than without it on a GPU.
+    ops = step.get_concrete_function(*batch).graph.get_operations()
+    drawing = [op for op in ops if op.type.startswith("StatelessRandom")]
+    algorithms = [op.inputs[3] for op in drawing if op.type.endswith("V2")]
+    assert len(algorithms) > 10
+    assert {int(tf.get_static_value(each)) for each in algorithms} == {
+        tf.random.Algorithm.PHILOX.value
+    }
+
     # Compiling fails where an op has no XLA kernel; a bounded dynamic size is
     # written <=N in HLO.
     program = step.experimental_get_compiler_ir(*batch)(stage="hlo")

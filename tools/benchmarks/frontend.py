@@ -19,6 +19,7 @@ from tools.benchmarks.trainees import BATCH
 
 SECTION = "frontend"
 _OURS = "LogMel"
+_BY_XLA = "LogMel by XLA, as with --jit"
 _LIBROSA = "librosa, note by note"
 _TORCH = "torch.stft and mel product"
 _BATCHES_A_ROUND = 16
@@ -59,6 +60,8 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
         )
     work = batch * repeats
     yield rate_row(SECTION, _OURS, timings[_OURS], work, note=f"batches of {batch}")
+    if _BY_XLA in timings:
+        yield rate_row(SECTION, _BY_XLA, timings[_BY_XLA], work)
     no_librosa = _NO_GPU_IN_LIBROSA if settings.on_gpu else alternatives.NO_LIBROSA
     no_torch = alternatives.why_no_torch(settings.on_gpu)
     for name, aim, why in (
@@ -71,11 +74,15 @@ def measure(settings: BenchmarkSettings, notes: Notes) -> Iterator[Row]:
             continue
         note = f"results at most {apart[name]:.4f} dB apart"
         yield ratio_row(SECTION, timings, _OURS, name, work=work, aim=aim, note=note)
+        if _BY_XLA in timings:
+            yield ratio_row(SECTION, timings, _BY_XLA, name, work=work, note=note)
 
 
 def _frontends(settings: BenchmarkSettings) -> dict[str, Build]:
     """Those that can be had here."""
     found = {_OURS: build_ours}
+    if settings.on_gpu:
+        found[_BY_XLA] = build_ours_by_xla
     if alternatives.librosa() and not settings.on_gpu:
         found[_LIBROSA] = build_librosa
     if not alternatives.why_no_torch(settings.on_gpu):
@@ -86,8 +93,22 @@ def _frontends(settings: BenchmarkSettings) -> dict[str, Build]:
 def build_ours(
     waveforms: np.ndarray, settings: FrontEndSettings, on_gpu: bool
 ) -> Built:
+    return _build_ours(waveforms, settings, on_gpu, jit=False)
+
+
+def build_ours_by_xla(
+    waveforms: np.ndarray, settings: FrontEndSettings, on_gpu: bool
+) -> Built:
+    return _build_ours(waveforms, settings, on_gpu, jit=True)
+
+
+def _build_ours(
+    waveforms: np.ndarray, settings: FrontEndSettings, on_gpu: bool, jit: bool
+) -> Built:
     command.keep_heap_small()  # As every command of ours does; this process is ours.
-    function = tf.function(LogMel.from_settings(settings).decibels)
+    function = tf.function(
+        LogMel.from_settings(settings).decibels, jit_compile=jit or None
+    )
     tensor = tf.constant(waveforms)
     if not on_gpu:
         return _built(lambda: function(tensor).numpy())
