@@ -3,6 +3,8 @@
 import shutil
 import subprocess
 
+import pytest
+
 from tests import processes
 
 
@@ -29,6 +31,7 @@ def test_a_work_folder_is_exported_into_itself(tiny_workdir, tmp_path):
     assert written >= {"saved_model", "labels.txt", "contract.json"}
 
 
+@pytest.mark.slow
 def test_an_export_is_exported_again_elsewhere(tiny_workdir, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     finished = run(f"--workdir={tiny_workdir}", f"--out={first}", "--weights")

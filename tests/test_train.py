@@ -45,6 +45,7 @@ def trained(small_dataset, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_train_evaluate_export_predict(trained, tmp_path):
     done = call("evaluate", f"--workdir={trained}")
     assert done.returncode == 0, done.stderr
@@ -112,6 +113,7 @@ def assert_answers_alike(comparison: dict, of_run: dict) -> None:
     )
 
 
+@pytest.mark.slow
 def test_an_export_is_fine_tuned_on_a_folder_of_ones_own(tiny_workdir, tmp_path):
     classes = ("banjo", "bass", "kalimba", "koto", "sitar")
     for name in classes:

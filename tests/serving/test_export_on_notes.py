@@ -126,6 +126,7 @@ def bundled_tflite(heard, tmp_path_factory) -> pathlib.Path:
     return out
 
 
+@pytest.mark.slow
 def test_tflite_files_of_the_bundled_model_give_its_families(bundled_tflite, unheard):
     wanted = probabilities(bundled.resolved(bundled.NAME), unheard[0])
     assert (wanted.argmax(axis=1) == unheard[1]).mean() > 0.95

@@ -247,6 +247,7 @@ def test_a_note_is_the_same_everywhere_where_all_its_files_are():
     ]
 
 
+@pytest.mark.slow
 def test_the_format_table_has_a_row_for_each_format_and_each_note(
     tiny_export, small_dataset
 ):

@@ -53,6 +53,7 @@ def pair(small_dataset, tmp_path_factory) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_two_runs_become_one_that_is_evaluated_and_exported(
     pair, small_dataset, tmp_path
 ):
@@ -253,6 +254,7 @@ def test_runs_that_do_not_fit_together_are_refused(
     assert not (tmp_path / "both").exists()
 
 
+@pytest.mark.slow
 def test_what_was_heard_is_known_of_the_first_run(pair, small_dataset, tmp_path):
     fewer = trained(tmp_path / "fewer", small_dataset, data={"max_notes": 20})
     combining.combine([pair[0], fewer], [0.5, 0.5], str(tmp_path / "more_first"))

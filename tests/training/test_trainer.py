@@ -80,6 +80,7 @@ def test_last_weights_need_no_validation_notes(small_dataset, tmp_path):
     assert summary["selected"]["epoch"] == 2
 
 
+@pytest.mark.slow
 def test_training_learns(small_dataset, tmp_path):
     run = dataclasses.replace(
         changed("train", epochs=15, learning_rate=1e-2),
@@ -134,6 +135,7 @@ class _Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_after", [3, 8])
 def test_interrupted_run_ends_with_the_weights_of_an_undisturbed_one(
     finished, small_dataset, tmp_path, monkeypatch, stop_after
