@@ -1,6 +1,7 @@
 """The log-mel front-end on batches of notes, against librosa and PyTorch."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -82,7 +83,7 @@ def _frontends(settings: BenchmarkSettings) -> dict[str, Build]:
     """Those that can be had here."""
     found = {_OURS: build_ours}
     if settings.on_gpu:
-        found[_BY_XLA] = build_ours_by_xla
+        found[_BY_XLA] = functools.partial(build_ours, jit=True)
     if alternatives.librosa() and not settings.on_gpu:
         found[_LIBROSA] = build_librosa
     if not alternatives.why_no_torch(settings.on_gpu):
@@ -91,19 +92,10 @@ def _frontends(settings: BenchmarkSettings) -> dict[str, Build]:
 
 
 def build_ours(
-    waveforms: np.ndarray, settings: FrontEndSettings, on_gpu: bool
-) -> Built:
-    return _build_ours(waveforms, settings, on_gpu, jit=False)
-
-
-def build_ours_by_xla(
-    waveforms: np.ndarray, settings: FrontEndSettings, on_gpu: bool
-) -> Built:
-    return _build_ours(waveforms, settings, on_gpu, jit=True)
-
-
-def _build_ours(
-    waveforms: np.ndarray, settings: FrontEndSettings, on_gpu: bool, jit: bool
+    waveforms: np.ndarray,
+    settings: FrontEndSettings,
+    on_gpu: bool,
+    jit: bool = False,
 ) -> Built:
     command.keep_heap_small()  # As every command of ours does; this process is ours.
     function = tf.function(
