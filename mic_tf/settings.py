@@ -235,8 +235,8 @@ class AugmentSettings:
     )
     low_rate: float = setting(
         0.0,
-        "Share of the notes with nothing above a frequency of 3 to 8 kHz, as in files "
-        "of lower sample rates.",
+        "Share of the notes with nothing above a frequency between 3 kHz and fmax, as "
+        "in files of lower sample rates.",
         minimum=0.0,
         maximum=1.0,
     )

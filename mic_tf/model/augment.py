@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from mic_tf.model import compiling, pieces, randomness, recording
 from mic_tf.model.frontend import floats
-from mic_tf.settings import AugmentSettings
+from mic_tf.settings import AugmentSettings, FrontEndSettings
 from mic_tf.taxonomy import SAMPLE_RATE
 
 _BYTES_DEVIATION = ((256**2 - 1) / 12) ** 0.5
@@ -81,19 +81,20 @@ def apply(waveform: tf.Tensor, changes: Sequence[Change]) -> list[tf.Tensor]:
 
 
 def augment_log_mel(
-    log_mel: tf.Tensor, settings: AugmentSettings, top_db: float = 80.0
+    log_mel: tf.Tensor, settings: AugmentSettings, frontend: FrontEndSettings
 ) -> tf.Tensor:
     """Another recording of a batch of log-mels, then roll and SpecAugment masks.
 
     Args:
       log_mel: float32 [batch, frames, n_mels] in about [-1, 1].
       settings: what to do.
-      top_db: decibels between -1 and 1, as the front-end scales them.
+      frontend: of what made the log-mels: the bands' place and the decibels between
+        -1 and 1.
 
     Returns:
       The changed log-mels, same shape.
     """
-    log_mel = recording.record_again(log_mel, settings, top_db)
+    log_mel = recording.record_again(log_mel, settings, frontend)
     if settings.roll_bands:
         log_mel = roll(log_mel, settings.roll_bands)
     for number in range(settings.time_masks):

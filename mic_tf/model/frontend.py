@@ -49,13 +49,21 @@ def mel_weights(n_fft: int, n_mels: int, fmin: float, fmax: float) -> np.ndarray
     Returns:
       float32 [n_fft // 2 + 1, n_mels].
     """
-    edges_mel = np.linspace(_hz_to_mel(fmin), _hz_to_mel(fmax), n_mels + 2)
-    edges = 700.0 * (10.0 ** (edges_mel / 2595.0) - 1.0)
+    edges = mel_edges(n_mels, fmin, fmax)
     bins = np.fft.rfftfreq(n_fft, 1.0 / SAMPLE_RATE)[:, np.newaxis]
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
     rising = (bins - low) / (centre - low)
     falling = (high - bins) / (high - centre)
     return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+
+
+def mel_edges(n_mels: int, fmin: float, fmax: float) -> np.ndarray:
+    """Where mel bands begin, peak and end in Hz: float64 [n_mels + 2].
+
+    Band number i begins at i, peaks at i + 1 and ends at i + 2, on HTK's scale.
+    """
+    edges_mel = np.linspace(_hz_to_mel(fmin), _hz_to_mel(fmax), n_mels + 2)
+    return 700.0 * (10.0 ** (edges_mel / 2595.0) - 1.0)
 
 
 def check_bounds(n_fft: int, fmin: float, fmax: float) -> None:

@@ -10,20 +10,12 @@ its own maximum, clipped `top_db` below. Every op compiles under XLA.
 import numpy as np
 import tensorflow as tf
 
-from mic_tf.errors import UserError
 from mic_tf.model import randomness
-from mic_tf.settings import AugmentSettings
+from mic_tf.model.frontend import mel_edges
+from mic_tf.settings import AugmentSettings, FrontEndSettings
 from mic_tf.taxonomy import NOTE_SAMPLES, SAMPLE_RATE
 
 _NOTE_SECONDS = NOTE_SAMPLES / SAMPLE_RATE
-_MEL_SLOPE = 1127.0
-"""Mel per natural logarithm of 1 + hertz / 700, as `tf.signal` has it."""
-_HIGHEST_MEL = _MEL_SLOPE * float(np.log1p(SAMPLE_RATE / 1400.0))
-_HIGHEST = SAMPLE_RATE / 2
-_NEAR_ZERO = 100.0
-_OF_FREQUENCIES = (
-    *("pitch_semitones", "tilt_db", "equalise_db", "band_pass_octaves", "low_rate"),
-)
 _DECIBELS = 10.0 / float(np.log(10.0))
 """Of a natural logarithm of power."""
 _CUT_DB_PER_OCTAVE = 24.0
@@ -36,37 +28,15 @@ and files of 8,000 Hz come near it."""
 _LIMIT_DB_PER_BAND = 40.0
 
 
-def check_bounds(settings: AugmentSettings, fmin: float, fmax: float) -> None:
-    """Refuses bands that are not those between 0 and 8 kHz where frequencies matter.
-
-    Args:
-      settings: what is to be done to notes.
-      fmin: lowest frequency of the bands in Hz; near 0 makes no difference.
-      fmax: highest.
-
-    Raises:
-      UserError: the bands lie elsewhere, so that frequencies would be others.
-    """
-    if fmin <= _NEAR_ZERO and fmax == _HIGHEST:
-        return
-    for name in _OF_FREQUENCIES:
-        value = getattr(settings, name)
-        if value:
-            raise UserError(
-                f"--{name}={value:g}: takes the bands to lie between 0 and "
-                f"{_HIGHEST:g} Hz, not {fmin:g} and {fmax:g}; leave one of them out"
-            )
-
-
 def record_again(
-    log_mel: tf.Tensor, settings: AugmentSettings, top_db: float
+    log_mel: tf.Tensor, settings: AugmentSettings, frontend: FrontEndSettings
 ) -> tf.Tensor:
     """Each log-mel as another recording of the note would give it.
 
     Args:
       log_mel: float32 [batch, frames, n_mels] in [-1, 1].
       settings: what to do.
-      top_db: decibels between -1 and 1.
+      frontend: of the log-mels: their bands' place and the decibels between -1 and 1.
 
     Returns:
       The changed log-mels in [-1, 1]; unchanged where nothing is switched on.
@@ -83,6 +53,8 @@ def record_again(
     ]
     if not any(wanted):
         return log_mel
+    top_db = frontend.top_db
+    hertz = band_hertz(log_mel.shape[2], frontend)
     decibels = (log_mel - 1.0) * (top_db / 2.0)
     if settings.crop_seconds or settings.stretch:
         decibels = retime(
@@ -91,16 +63,16 @@ def record_again(
     if settings.loop:
         decibels = loop(decibels, settings.loop)
     if settings.pitch_semitones:
-        decibels = change_pitch(decibels, settings.pitch_semitones, top_db)
+        decibels = change_pitch(decibels, settings.pitch_semitones, top_db, hertz)
     if settings.decay_db:
         decibels = fade(decibels, settings.decay_db)
     if settings.echo:
         decibels = echo(decibels, settings.echo)
-    decibels += response(decibels, settings)
+    decibels += response(decibels, settings, hertz)
     if settings.floor_db:
         decibels = noise_floor(_below_maximum(decibels), settings.floor_db, top_db)
     if settings.low_rate:
-        decibels = limit_band(decibels, settings.low_rate)
+        decibels = limit_band(decibels, settings.low_rate, hertz)
     decibels = tf.maximum(_below_maximum(decibels), -top_db)
     recorded = 1.0 + decibels * (2.0 / top_db)
     batch = _shape(log_mel)[0]
@@ -165,20 +137,23 @@ def loop(decibels: tf.Tensor, share: float) -> tf.Tensor:
     return tf.where(later[:, :, tf.newaxis], still - _level(still) + level, decibels)
 
 
-def change_pitch(decibels: tf.Tensor, most: float, top_db: float) -> tf.Tensor:
+def change_pitch(
+    decibels: tf.Tensor, most: float, top_db: float, hertz: np.ndarray
+) -> tf.Tensor:
     """Scales all frequencies by one factor, as another playing speed does.
 
     Args:
       decibels: [batch, frames, n_mels].
       most: semitones up or down.
       top_db: depth of the silence above what the recording had.
+      hertz: centres of the bands, [n_mels].
     """
     batch, _, n_mels = _shape(decibels)
     semitones = most * (2.0 * randomness.uniform("pitch", [batch, 1]) - 1.0)
-    hertz = tf.constant(_band_hertz(n_mels))[tf.newaxis]
     source_hertz = hertz * tf.pow(2.0, -semitones / 12.0)
-    mel = _MEL_SLOPE * tf.math.log1p(source_hertz / 700.0)
-    band = mel * ((n_mels + 1) / _HIGHEST_MEL) - 1.0
+    mel = np.log1p(hertz / 700.0)
+    per_mel = (n_mels - 1) / (mel[-1] - mel[0])
+    band = (tf.math.log1p(source_hertz / 700.0) - mel[0]) * per_mel
     place = tf.maximum(band, 0.0)[:, tf.newaxis, :]
     bands = tf.range(n_mels, dtype=tf.float32)[tf.newaxis, :, tf.newaxis]
     weight = tf.maximum(1.0 - tf.abs(place - bands), 0.0)
@@ -213,8 +188,10 @@ def echo(decibels: tf.Tensor, share: float) -> tf.Tensor:
     return _to_decibels(power + tf.matmul(kernel, power))
 
 
-def response(decibels: tf.Tensor, settings: AugmentSettings) -> tf.Tensor:
-    """A random frequency response in dB, [batch, 1, n_mels]."""
+def response(
+    decibels: tf.Tensor, settings: AugmentSettings, hertz: np.ndarray
+) -> tf.Tensor:
+    """A random frequency response in dB, [batch, 1, n_mels]; `hertz`: of the bands."""
     batch, _, n_mels = _shape(decibels)
     place = np.linspace(0.0, 1.0, n_mels, dtype=np.float32)
     draws = randomness.uniform("response", [batch, 9])
@@ -225,7 +202,7 @@ def response(decibels: tf.Tensor, settings: AugmentSettings) -> tf.Tensor:
         # Four cosines of uniform amplitude: their variance adds up to 4 / 6.
         curve += settings.equalise_db * 1.22 * ((2.0 * draws[:, 1:5] - 1.0) @ waves)
     if settings.band_pass_octaves:
-        octave = _octaves(n_mels)
+        octave = np.log2(hertz / _LOW_CUT_FROM)
         most = settings.band_pass_octaves
         low = tf.where(draws[:, 5:6] < 1 / 3, most * draws[:, 6:7], -1.0)
         high = tf.where(draws[:, 7:8] < 1 / 3, most * draws[:, 8:9], -1.0)
@@ -248,34 +225,31 @@ def noise_floor(decibels: tf.Tensor, loudest_db: float, top_db: float) -> tf.Ten
     return _to_decibels(_to_power(decibels) + _to_power(noise))
 
 
-def limit_band(decibels: tf.Tensor, share: float) -> tf.Tensor:
+def limit_band(decibels: tf.Tensor, share: float, hertz: np.ndarray) -> tf.Tensor:
     """Takes away what files of lower sample rates and lossy codecs do not have.
 
-    Nothing is left above a frequency between 3 and 8 kHz, uniform over the bands.
+    Nothing is left above a frequency between 3 kHz and the last band, uniform over the
+    bands.
 
     Args:
       decibels: [batch, frames, n_mels].
       share: of the notes that are limited.
+      hertz: centres of the bands, [n_mels].
     """
     batch, _, n_mels = _shape(decibels)
     draws = randomness.uniform("limit_band", [batch, 2])
     band = np.arange(n_mels, dtype=np.float32)
-    lowest = float(np.interp(_LOWEST_LIMIT, _band_hertz(n_mels), band))
+    lowest = float(np.interp(_LOWEST_LIMIT, hertz, band))
     last = lowest + (n_mels - 1 - lowest) * draws[:, :1]
     last = tf.where(draws[:, 1:] < share, last, float(n_mels))
     cut = _LIMIT_DB_PER_BAND * tf.maximum(band - last, 0.0)
     return decibels - cut[:, tf.newaxis]
 
 
-def _octaves(n_mels: int) -> np.ndarray:
-    """Octaves above 40 Hz of each band."""
-    return np.log2(_band_hertz(n_mels) / _LOW_CUT_FROM)
-
-
-def _band_hertz(n_mels: int) -> np.ndarray:
-    """Centre of each band; the bands are taken to lie between 0 and 8 kHz."""
-    mel = np.linspace(0.0, _HIGHEST_MEL, n_mels + 2)[1:-1]
-    return (700.0 * np.expm1(mel / _MEL_SLOPE)).astype(np.float32)
+def band_hertz(n_mels: int, frontend: FrontEndSettings) -> np.ndarray:
+    """Centres of the bands in Hz, float32 [n_mels]."""
+    edges = mel_edges(n_mels, frontend.fmin, frontend.fmax)
+    return edges[1:-1].astype(np.float32)
 
 
 def _below_maximum(decibels: tf.Tensor) -> tf.Tensor:

@@ -97,11 +97,13 @@ class Pictures(keras.callbacks.Callback):
         waveform, label, _, _ = next(iter(dataset))
         target = tf.one_hot(label, len(self._records.index.families))
         frontend, _ = networks.split_model(self._trainee.classifier)
-        settings = self._settings.augment
+        settings = self._settings
         with randomness.step_randomness(self._settings.train.seed, tf.constant(0)):
-            changed, _ = augment.augment_waveforms(waveform, target, settings)
+            changed, _ = augment.augment_waveforms(waveform, target, settings.augment)
             log_mel = frontend(changed, training=True)
-            after = augment.augment_log_mel(log_mel, settings)
+            after = augment.augment_log_mel(
+                log_mel, settings.augment, settings.frontend
+            )
             before = frontend(waveform, training=True)
         return _picture(before), _picture(after)
 

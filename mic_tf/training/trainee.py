@@ -49,7 +49,7 @@ class Trainee(keras.Model):
             log_mel = augment.augment_log_mel(
                 self._frontend(waveform, training=True),
                 settings.augment,
-                settings.frontend.top_db,
+                settings.frontend,
             )
             with tf.GradientTape() as tape:
                 logits, _ = self._network(log_mel, training=True)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from mic_tf.model import augment, compiling, randomness
-from mic_tf.settings import AugmentSettings
+from mic_tf.settings import AugmentSettings, FrontEndSettings
 
 WAVEFORM = {
     "shift_seconds": 0.5,
@@ -44,6 +44,7 @@ def log_mels():
 
 
 TARGET = tf.one_hot(tf.range(8), 11)
+FRONT_END = FrontEndSettings()
 
 
 def at_step(step, function, *arguments):
@@ -70,7 +71,7 @@ def test_waveform_augmentation_changes_the_batch_and_keeps_it_finite(name, wavef
 @pytest.mark.parametrize("name", LOG_MEL)
 def test_log_mel_augmentation_changes_the_batch_and_keeps_it_finite(name, log_mels):
     settings = AugmentSettings(**{name: LOG_MEL[name]})
-    changed = at_step(1, augment.augment_log_mel, log_mels, settings)
+    changed = at_step(1, augment.augment_log_mel, log_mels, settings, FRONT_END)
     assert changed.shape == log_mels.shape
     assert np.isfinite(changed).all()
     assert np.abs(changed - log_mels).max() > 1e-2
@@ -81,7 +82,7 @@ def test_every_augmentation_is_off_by_default(waveforms, log_mels):
     same, target = augment.augment_waveforms(waveforms, TARGET, off)
     assert same is waveforms
     assert target is TARGET
-    assert augment.augment_log_mel(log_mels, off) is log_mels
+    assert augment.augment_log_mel(log_mels, off, FRONT_END) is log_mels
     switches = [f.name for f in dataclasses.fields(off) if not getattr(off, f.name)]
     assert set(switches) == set(WAVEFORM) | set(LOG_MEL)
 
@@ -196,9 +197,9 @@ def test_a_batch_in_parts_is_changed_as_a_whole_one(waveforms, monkeypatch):
 
 def test_chance_is_a_function_of_seed_and_step(log_mels):
     settings = AugmentSettings(**LOG_MEL)
-    first = at_step(5, augment.augment_log_mel, log_mels, settings)
-    again = at_step(5, augment.augment_log_mel, log_mels, settings)
-    later = at_step(6, augment.augment_log_mel, log_mels, settings)
+    first = at_step(5, augment.augment_log_mel, log_mels, settings, FRONT_END)
+    again = at_step(5, augment.augment_log_mel, log_mels, settings, FRONT_END)
+    later = at_step(6, augment.augment_log_mel, log_mels, settings, FRONT_END)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, later)
 
@@ -216,7 +217,7 @@ def test_all_of_it_compiles_under_xla(waveforms):
         with randomness.step_randomness(7, number):
             changed, target = augment.augment_waveforms(waveform, TARGET, settings)
             log_mel = tf.reshape(changed[:, :2400], [8, 60, 40])
-            return augment.augment_log_mel(log_mel, settings), target
+            return augment.augment_log_mel(log_mel, settings, FRONT_END), target
 
     log_mel, _ = step(waveforms, tf.constant(3, tf.int64))
     assert np.isfinite(log_mel).all()

@@ -3,10 +3,12 @@ import pytest
 import tensorflow as tf
 
 from mic_tf.model import recording
-from mic_tf.settings import AugmentSettings
+from mic_tf.settings import AugmentSettings, FrontEndSettings
 from tests.model.test_augment import at_step
 
 TOP_DB = 80.0
+FRONT_END = FrontEndSettings(top_db=TOP_DB)
+HERTZ = recording.band_hertz(64, FRONT_END)
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def test_result_is_relative_to_its_maximum_and_clipped_as_the_front_end_does(dec
         low_rate=0.5,
     )
     log_mel = 1.0 + decibels * (2.0 / TOP_DB)
-    changed = at_step(1, recording.record_again, log_mel, settings, TOP_DB).numpy()
+    changed = at_step(1, recording.record_again, log_mel, settings, FRONT_END).numpy()
     assert changed.max(axis=(1, 2)) == pytest.approx(np.ones(32), abs=1e-5)
     assert changed.min() >= -1.0
 
@@ -41,14 +43,16 @@ def test_result_is_relative_to_its_maximum_and_clipped_as_the_front_end_does(dec
 def test_the_share_that_is_not_recorded_again_stays_as_it_was(decibels):
     settings = AugmentSettings(tilt_db=20.0, record_again=0.5)
     log_mel = 1.0 + decibels * (2.0 / TOP_DB)
-    changed = at_step(1, recording.record_again, log_mel, settings, TOP_DB)
+    changed = at_step(1, recording.record_again, log_mel, settings, FRONT_END)
     same = (changed == log_mel).numpy().all(axis=(1, 2))
     assert 8 <= same.sum() <= 24
 
 
-def test_pitch_moves_the_loudest_band_by_the_same_factor_of_frequency(decibels):
-    hertz = recording._band_hertz(64)
-    changed = at_step(1, recording.change_pitch, decibels, 12.0, TOP_DB).numpy()
+@pytest.mark.parametrize("bounds", [(20.0, 8000.0), (300.0, 3800.0)])
+def test_pitch_moves_the_loudest_band_by_the_same_factor_of_frequency(decibels, bounds):
+    fmin, fmax = bounds
+    hertz = recording.band_hertz(64, FrontEndSettings(fmin=fmin, fmax=fmax))
+    changed = at_step(1, recording.change_pitch, decibels, 12.0, TOP_DB, hertz).numpy()
     before = hertz[decibels[:, 0].numpy().argmax(axis=1)]
     after = hertz[changed[:, 0].argmax(axis=1)]
     semitones = 12.0 * np.log2(after / before)
@@ -119,13 +123,12 @@ def test_a_noise_floor_lies_between_its_bounds(decibels):
 
 def test_a_low_rate_leaves_nothing_above_some_frequency_from_3_khz_on():
     flat = tf.zeros([256, 4, 64])
-    changed = at_step(1, recording.limit_band, flat, 0.5).numpy()
+    changed = at_step(1, recording.limit_band, flat, 0.5, HERTZ).numpy()
     assert (changed == changed[:, :1]).all()
     limited = (changed < 0.0).any(axis=(1, 2))
     assert 0.4 < limited.mean() < 0.6
     first = (changed[limited, 0] < 0.0).argmax(axis=1)
-    hertz = recording._band_hertz(64)
-    assert 2800.0 < hertz[first.min() - 1] <= 3200.0
+    assert 2800.0 < HERTZ[first.min() - 1] <= 3200.0
     assert first.max() >= 60
     kept = np.arange(64) < first[:, np.newaxis]
     assert (changed[limited, 0][kept] == 0.0).all()
