@@ -10,6 +10,7 @@ its own maximum, clipped `top_db` below. Every op compiles under XLA.
 import numpy as np
 import tensorflow as tf
 
+from mic_tf.errors import UserError
 from mic_tf.model import randomness
 from mic_tf.model.frontend import mel_edges
 from mic_tf.settings import AugmentSettings, FrontEndSettings
@@ -26,6 +27,24 @@ _LOWEST_LIMIT = 3000.0
 """Hz above which a note of a low rate has nothing, at the least; the codecs of speech
 and files of 8,000 Hz come near it."""
 _LIMIT_DB_PER_BAND = 40.0
+
+
+def check_bounds(settings: AugmentSettings, fmax: float) -> None:
+    """Refuses to take away what the log-mels do not have.
+
+    Args:
+      settings: what is to be done to notes.
+      fmax: highest frequency of the bands in Hz.
+
+    Raises:
+      UserError: `low_rate` would do nothing.
+    """
+    if settings.low_rate and fmax <= _LOWEST_LIMIT:
+        raise UserError(
+            f"--low_rate={settings.low_rate:g}: takes away what is above "
+            f"{_LOWEST_LIMIT:g} Hz at the least, and --fmax={fmax:g} leaves nothing "
+            "there; leave it out"
+        )
 
 
 def record_again(
@@ -54,7 +73,7 @@ def record_again(
     if not any(wanted):
         return log_mel
     top_db = frontend.top_db
-    hertz = band_hertz(log_mel.shape[2], frontend)
+    hertz = band_hertz(frontend)
     decibels = (log_mel - 1.0) * (top_db / 2.0)
     if settings.crop_seconds or settings.stretch:
         decibels = retime(
@@ -151,6 +170,7 @@ def change_pitch(
     batch, _, n_mels = _shape(decibels)
     semitones = most * (2.0 * randomness.uniform("pitch", [batch, 1]) - 1.0)
     source_hertz = hertz * tf.pow(2.0, -semitones / 12.0)
+    # Bands are as far apart as each other on the mel scale.
     mel = np.log1p(hertz / 700.0)
     per_mel = (n_mels - 1) / (mel[-1] - mel[0])
     band = (tf.math.log1p(source_hertz / 700.0) - mel[0]) * per_mel
@@ -246,9 +266,9 @@ def limit_band(decibels: tf.Tensor, share: float, hertz: np.ndarray) -> tf.Tenso
     return decibels - cut[:, tf.newaxis]
 
 
-def band_hertz(n_mels: int, frontend: FrontEndSettings) -> np.ndarray:
+def band_hertz(frontend: FrontEndSettings) -> np.ndarray:
     """Centres of the bands in Hz, float32 [n_mels]."""
-    edges = mel_edges(n_mels, frontend.fmin, frontend.fmax)
+    edges = mel_edges(frontend.n_mels, frontend.fmin, frontend.fmax)
     return edges[1:-1].astype(np.float32)
 
 

@@ -98,7 +98,7 @@ class Pictures(keras.callbacks.Callback):
         target = tf.one_hot(label, len(self._records.index.families))
         frontend, _ = networks.split_model(self._trainee.classifier)
         settings = self._settings
-        with randomness.step_randomness(self._settings.train.seed, tf.constant(0)):
+        with randomness.step_randomness(settings.train.seed, tf.constant(0)):
             changed, _ = augment.augment_waveforms(waveform, target, settings.augment)
             log_mel = frontend(changed, training=True)
             after = augment.augment_log_mel(

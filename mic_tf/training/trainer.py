@@ -14,7 +14,7 @@ from absl import logging
 
 from mic_tf import files
 from mic_tf.errors import UserError
-from mic_tf.model import frontend, networks, randomness
+from mic_tf.model import frontend, networks, randomness, recording
 from mic_tf.pipeline import batches, draws
 from mic_tf.pipeline.batches import Place, Records
 from mic_tf.settings import RunSettings
@@ -349,6 +349,7 @@ def _check(settings: RunSettings, placement: Placement) -> None:
     networks.check_size(settings)
     bounds = settings.frontend
     frontend.check_bounds(bounds.n_fft, bounds.fmin, bounds.fmax)
+    recording.check_bounds(settings.augment, bounds.fmax)
 
 
 def _set_up_chance(settings: RunSettings) -> None:

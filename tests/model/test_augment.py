@@ -44,7 +44,7 @@ def log_mels():
 
 
 TARGET = tf.one_hot(tf.range(8), 11)
-FRONT_END = FrontEndSettings()
+FRONT_END = FrontEndSettings(n_mels=40)
 
 
 def at_step(step, function, *arguments):

@@ -190,9 +190,19 @@ def test_early_stopping_ends_the_run_and_stays_ended(small_dataset, tmp_path):
     assert callbacks.read_history(str(tmp_path)) == rows
 
 
-def test_a_batch_of_one_note_is_refused(small_dataset, tmp_path):
-    run = changed("train", batch_size=1)
-    with pytest.raises(UserError, match="--batch_size=1: deep_cnn normalises over"):
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        ("train", {"batch_size": 1}, "--batch_size=1: deep_cnn normalises over"),
+        ("frontend", {"fmax": 3000.0}, "--low_rate=0.5: takes away what is above 3000"),
+    ],
+)
+def test_settings_that_would_teach_something_else_are_refused(
+    small_dataset, tmp_path, section, values, message
+):
+    augment = dataclasses.replace(SMALL.augment, low_rate=0.5)
+    run = dataclasses.replace(changed(section, **values), augment=augment)
+    with pytest.raises(UserError, match=message):
         trainer.train(run, str(tmp_path), small_dataset)
 
 
