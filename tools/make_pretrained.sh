@@ -115,8 +115,8 @@ prepare_bank() {
 
 # train CONFIG WORKDIR FLAGS...
 train() {
-  "$python" -m mic_tf.train --flagfile="$configs/$1.cfg" --data_dir="$data" \
-    --workdir="$2" "${@:3}"
+  taskset -c "$cores" "$python" -m mic_tf.train --flagfile="$configs/$1.cfg" \
+    --data_dir="$data" --workdir="$2" "${@:3}"
 }
 
 combine() {
@@ -145,6 +145,45 @@ write_card() {
     --model="$out"
 }
 
+# The first network with its late stage, and the second beside it, each on half of the
+# cores: one alone makes little use of a second core.
+train_both() {
+  local log=$folder/nsynth.log
+  say "the second network trains beside the first; its progress is in $log"
+  train_second >"$log" 2>&1 &
+  second=$!
+  trap 'say "waiting for the second network"; wait' EXIT
+  train_first
+  wait "$second" || fail "the second network was not trained; see the end of $log"
+  trap - EXIT
+  report+=("$(tail -n 1 "$log")")
+}
+
+train_first() {
+  cores=$(half_of_cores 0)
+  step many "$many/calibration.json" "$configs/best.cfg" "$nsynth" "$rendered" \
+    "$looped" -- train best "$many"
+  step late "$late/calibration.json" "$configs/best_late.cfg" "$many/calibration.json" \
+    -- train_late
+}
+
+train_second() {
+  report=()
+  cores=$(half_of_cores 1)
+  step nsynth-net "$mostly_nsynth/calibration.json" "$configs/best_nsynth.cfg" \
+    "$nsynth" "$rendered" "$looped" -- train best_nsynth "$mostly_nsynth"
+  say "${report[0]}"
+}
+
+# half_of_cores 0|1: of those that may be used; of one core, that core.
+half_of_cores() {
+  "$python" -c '
+import os, sys
+cores = sorted(os.sched_getaffinity(0))
+parts = cores[: (len(cores) + 1) // 2], cores[len(cores) // 2 :]
+print(*parts[int(sys.argv[1])], sep=",")' "$1"
+}
+
 # A finished second stage goes on from its first; without that it would be kept as it is.
 train_late() {
   local newer=
@@ -161,12 +200,7 @@ step nsynth "$nsynth" -- prepare_nsynth
 step soundfonts "$rendered" -- prepare_soundfonts
 step loops "$looped" "$nsynth" "$rendered" tools/write_looped_notes.py -- prepare_loops
 step bank "$bank" -- prepare_bank
-step many "$many/calibration.json" "$configs/best.cfg" "$nsynth" "$rendered" \
-  "$looped" -- train best "$many"
-step late "$late/calibration.json" "$configs/best_late.cfg" "$many/calibration.json" \
-  -- train_late
-step nsynth-net "$mostly_nsynth/calibration.json" "$configs/best_nsynth.cfg" "$nsynth" \
-  "$rendered" "$looped" -- train best_nsynth "$mostly_nsynth"
+train_both
 step combine "$best/calibration.json" "$late/calibration.json" \
   "$mostly_nsynth/calibration.json" -- combine
 step evaluate "$metrics" "$best/calibration.json" -- evaluate
