@@ -2,7 +2,9 @@
 
 Layers that need chance ask for it by name inside a `step_randomness` block. Nothing
 is stored, so a run that stopped and went on draws what it would have drawn. XLA draws
-the same numbers: left to itself it takes another algorithm on some devices.
+the same numbers, on every device: what TensorFlow and XLA agree on are the integers of
+an algorithm that is named, and fractions and normal numbers are made of them here, as
+TensorFlow's own kernels make them.
 """
 
 import contextlib
@@ -11,12 +13,20 @@ import threading
 import zlib
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 from tf_keras.src import backend
 
+from mic_tf.model import compiling
+
 _ALGORITHM = "philox"
 """TensorFlow's own on CPUs and GPUs."""
+_FRACTION = 0x7FFFFF
+_ONE = 0x3F800000
+"""Bits of the float32 numbers from 1 to 2: these and the fraction."""
+_LEAST = 1e-7
+"""What the logarithm of a normal number is taken of, as TensorFlow does."""
 _active = threading.local()
 
 
@@ -77,17 +87,51 @@ def uniform(
     Raises:
       RuntimeError: outside a `step_randomness` block.
     """
-    return tf.random.stateless_uniform(
-        shape, _seed_for(name), minval, maxval, dtype, alg=_ALGORITHM
-    )
+    if dtype.is_integer:
+        return _integers(name, shape, minval, maxval, dtype)
+    lowest = tf.constant(minval, dtype)
+    spread = tf.constant(1 if maxval is None else maxval, dtype) - lowest
+    drawn = _fractions(_integers(name, shape, None, None, tf.uint32))
+    return tf.cast(drawn, dtype) * spread + lowest
 
 
 def normal(
     name: str, shape: tf.types.experimental.TensorLike, stddev: float
 ) -> tf.Tensor:
     """Like `uniform`, of a normal distribution around 0, float32."""
-    seed = _seed_for(name)
-    return tf.random.stateless_normal(shape, seed, stddev=stddev, alg=_ALGORITHM)
+    count = np.prod(shape) if _is_known(shape) else tf.reduce_prod(shape)
+    pairs = _integers(name, [(count + 1) // 2, 2], None, None, tf.uint32)
+    numbers = tf.reshape(compiling.fuse(_box_muller, pairs), [-1])[:count]
+    return stddev * tf.reshape(numbers, shape)
+
+
+def _is_known(shape: tf.types.experimental.TensorLike) -> bool:
+    return not (tf.is_tensor(shape) or any(tf.is_tensor(size) for size in shape))
+
+
+def _box_muller(pairs: tf.Tensor) -> tf.Tensor:
+    """Normal numbers, float32 [pairs, 2], from uint32 [pairs, 2]."""
+    drawn = _fractions(pairs)
+    radius = tf.sqrt(-2.0 * tf.math.log(tf.maximum(drawn[:, :1], _LEAST)))
+    angle = 2.0 * np.pi * drawn[:, 1:]
+    return tf.concat([tf.sin(angle), tf.cos(angle)], 1) * radius
+
+
+def _fractions(integers: tf.Tensor) -> tf.Tensor:
+    """From 0 to 1, without it, float32, from uint32."""
+    return tf.bitcast(integers & _FRACTION | _ONE, tf.float32) - 1.0
+
+
+def _integers(
+    name: str,
+    shape: tf.types.experimental.TensorLike,
+    minval: int | None,
+    maxval: int | None,
+    dtype: tf.DType,
+) -> tf.Tensor:
+    return tf.random.stateless_uniform(
+        shape, _seed_for(name), minval, maxval, dtype, alg=_ALGORITHM
+    )
 
 
 def _seed_for(name: str) -> tf.Tensor:

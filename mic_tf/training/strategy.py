@@ -33,17 +33,14 @@ class Placement:
     ) -> Any:
         """Feeds every replica from the data sets of the input pipelines.
 
-        GPUs and TPUs get two batches in advance: TensorFlow copies one to a GPU when
-        all is done that was begun there before, so that with one in advance a step and
-        the copy for the next take turns. A CPU alone takes it as it is: the
+        GPUs and TPUs get each batch in advance. A CPU alone takes it as it is: the
         iterator that fetches takes up to a minute to end, the longer the older it is,
         as tf.data's tuning cannot be turned off for it.
 
         Args:
           of_pipeline: gives the batches of one input pipeline.
         """
-        strategy = self.strategy
-        options = tf.distribute.InputOptions(experimental_per_replica_buffer_size=2)
+        strategy, options = self.strategy, None
         if _is_one_cpu(strategy):
             options = tf.distribute.InputOptions(
                 experimental_replication_mode=tf.distribute.InputReplicationMode.PER_REPLICA,

@@ -64,3 +64,64 @@ def test_the_same_seed_gives_the_same_weights_and_another_others():
         found.append(weights())
     assert np.array_equal(found[0], found[1])
     assert not np.array_equal(found[0], found[2])
+
+
+def drawn(kind: str, shape: list, jit: bool | None = None) -> np.ndarray:
+    """Numbers of the third step of a run."""
+
+    def draw(shape) -> tf.Tensor:
+        with randomness.step_randomness(7, tf.constant(3, tf.int64)):
+            if kind == "uniform":
+                return randomness.uniform("it", shape, -0.3, 0.7)
+            if kind == "integers":
+                return randomness.uniform("it", shape, -5, 6, tf.int32)
+            return randomness.normal("it", shape, stddev=3.0)
+
+    whole = tf.function(lambda: draw(shape), jit_compile=jit)
+    return whole().numpy()
+
+
+@pytest.mark.parametrize("shape", [[1], [5], [66, 128], [3, 7, 5]])
+@pytest.mark.parametrize("kind", ["uniform", "integers", "normal"])
+def test_xla_draws_the_same_numbers(kind, shape):
+    without, by_xla = drawn(kind, shape), drawn(kind, shape, jit=True)
+    assert without.shape == tuple(shape)
+    np.testing.assert_allclose(by_xla, without, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [[1], [5], [3, 7, 5]])
+@pytest.mark.parametrize("kind", ["uniform", "integers", "normal"])
+def test_the_numbers_are_those_of_tensorflow(kind, shape, monkeypatch):
+    seed = tf.constant([3, 4], tf.int64)
+    monkeypatch.setattr(randomness, "_seed_for", lambda name: seed)
+    reference = {
+        "uniform": lambda: tf.random.stateless_uniform(shape, seed, -0.3, 0.7),
+        "integers": lambda: tf.random.stateless_uniform(shape, seed, -5, 6, tf.int32),
+        "normal": lambda: tf.random.stateless_normal(shape, seed, stddev=3.0),
+    }
+    np.testing.assert_allclose(
+        drawn(kind, shape), reference[kind]().numpy(), rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", ["uniform", "integers", "normal"])
+def test_a_shape_may_be_known_only_when_drawn(kind):
+    @tf.function(input_signature=[tf.TensorSpec([None, 5])])
+    def like(values: tf.Tensor) -> tf.Tensor:
+        with randomness.step_randomness(7, tf.constant(3, tf.int64)):
+            if kind == "normal":
+                return randomness.normal("it", [tf.shape(values)[0], 5], stddev=3.0)
+            if kind == "uniform":
+                return randomness.uniform("it", tf.shape(values), -0.3, 0.7)
+            return randomness.uniform("it", tf.shape(values), -5, 6, tf.int32)
+
+    found = like(tf.zeros([3, 5])).numpy()
+    np.testing.assert_allclose(found, drawn(kind, [3, 5]), rtol=0, atol=1e-5)
+
+
+def test_normal_numbers_are_normal():
+    numbers = np.sort(drawn("normal", [40_001]) / 3.0)
+    assert abs(numbers.mean()) < 0.02
+    assert abs(numbers.std() - 1.0) < 0.02
+    shares = [(numbers < at).mean() for at in (-2, -1, 0, 1, 2)]
+    np.testing.assert_allclose(shares, [0.0228, 0.1587, 0.5, 0.8413, 0.9772], atol=0.01)
