@@ -148,14 +148,15 @@ write_card() {
 # The first network with its late stage, and the second beside it, each on half of the
 # cores: one alone makes little use of a second core.
 train_both() {
-  local log=$folder/nsynth.log
+  local log=$folder/nsynth.log status=0
   say "the second network trains beside the first; its progress is in $log"
   train_second >"$log" 2>&1 &
   second=$!
   trap 'say "waiting for the second network"; wait' EXIT
   train_first
-  wait "$second" || fail "the second network was not trained; see the end of $log"
+  wait "$second" || status=$?
   trap - EXIT
+  [ "$status" = 0 ] || fail "the second network was not trained; see the end of $log"
   report+=("$(tail -n 1 "$log")")
 }
 
