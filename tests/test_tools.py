@@ -368,3 +368,12 @@ def test_the_kubernetes_job_gives_each_worker_its_place():
     port = service["spec"]["ports"][0]["port"]
     addresses = [f"{name}-{i}.{pod['subdomain']}:{port}" for i in range(count)]
     assert cluster["cluster"]["worker"] == addresses
+
+
+@pytest.mark.parametrize("name", ["write_codec_notes.py", "write_looped_notes.py"])
+def test_help_says_which_flags_two_programs_have_in_common(name):
+    command = [sys.executable, PROJECT / "tools" / name, "--help"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"^ +--(\w+):", said, re.MULTILINE) == [
+        *("copies", "data_dir", "dataset", "max_notes", "out")
+    ]

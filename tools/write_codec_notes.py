@@ -14,6 +14,8 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+from absl import flags
+
 from mic_tf import command
 from mic_tf.taxonomy import SAMPLE_RATE
 from tools import training_notes
@@ -50,4 +52,5 @@ def _write(note: training_notes.Note, copy: int, path: pathlib.Path) -> bool:
 
 if __name__ == "__main__":
     training_notes.define_flags()
+    flags.adopt_module_key_flags(training_notes)
     command.run(main)

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+from absl import flags
+
 from mic_tf import command
 from mic_tf.taxonomy import SAMPLE_RATE
 from tools import training_notes
@@ -155,4 +157,5 @@ def _level(sound: "np.ndarray") -> "np.ndarray":
 
 if __name__ == "__main__":
     training_notes.define_flags()
+    flags.adopt_module_key_flags(training_notes)
     command.run(main)
