@@ -8,12 +8,12 @@ TensorFlow's own kernels make them.
 """
 
 import contextlib
+import math
 import random
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 from tf_keras.src import backend
@@ -95,25 +95,19 @@ def uniform(
     return tf.cast(drawn, dtype) * spread + lowest
 
 
-def normal(
-    name: str, shape: tf.types.experimental.TensorLike, stddev: float
-) -> tf.Tensor:
+def normal(name: str, shape: Sequence[int | tf.Tensor], stddev: float) -> tf.Tensor:
     """Like `uniform`, of a normal distribution around 0, float32."""
-    count = np.prod(shape) if _is_known(shape) else tf.reduce_prod(shape)
+    count = math.prod(shape)
     pairs = _integers(name, [(count + 1) // 2, 2], None, None, tf.uint32)
     numbers = tf.reshape(compiling.fuse(_box_muller, pairs), [-1])[:count]
     return stddev * tf.reshape(numbers, shape)
-
-
-def _is_known(shape: tf.types.experimental.TensorLike) -> bool:
-    return not (tf.is_tensor(shape) or any(tf.is_tensor(size) for size in shape))
 
 
 def _box_muller(pairs: tf.Tensor) -> tf.Tensor:
     """Normal numbers, float32 [pairs, 2], from uint32 [pairs, 2]."""
     drawn = _fractions(pairs)
     radius = tf.sqrt(-2.0 * tf.math.log(tf.maximum(drawn[:, :1], _LEAST)))
-    angle = 2.0 * np.pi * drawn[:, 1:]
+    angle = 2.0 * math.pi * drawn[:, 1:]
     return tf.concat([tf.sin(angle), tf.cos(angle)], 1) * radius
 
 

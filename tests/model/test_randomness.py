@@ -66,19 +66,19 @@ def test_the_same_seed_gives_the_same_weights_and_another_others():
     assert not np.array_equal(found[0], found[2])
 
 
-def drawn(kind: str, shape: list, jit: bool | None = None) -> np.ndarray:
+def draw(kind: str, shape: list | tf.Tensor) -> tf.Tensor:
     """Numbers of the third step of a run."""
+    with randomness.step_randomness(7, tf.constant(3, tf.int64)):
+        if kind == "uniform":
+            return randomness.uniform("it", shape, -0.3, 0.7)
+        if kind == "integers":
+            return randomness.uniform("it", shape, -5, 6, tf.int32)
+        return randomness.normal("it", shape, stddev=3.0)
 
-    def draw(shape) -> tf.Tensor:
-        with randomness.step_randomness(7, tf.constant(3, tf.int64)):
-            if kind == "uniform":
-                return randomness.uniform("it", shape, -0.3, 0.7)
-            if kind == "integers":
-                return randomness.uniform("it", shape, -5, 6, tf.int32)
-            return randomness.normal("it", shape, stddev=3.0)
 
-    whole = tf.function(lambda: draw(shape), jit_compile=jit)
-    return whole().numpy()
+def drawn(kind: str, shape: list, jit: bool | None = None) -> np.ndarray:
+    """The same, drawn in a graph."""
+    return tf.function(lambda: draw(kind, shape), jit_compile=jit)().numpy()
 
 
 @pytest.mark.parametrize("shape", [[1], [5], [66, 128], [3, 7, 5]])
@@ -108,12 +108,8 @@ def test_the_numbers_are_those_of_tensorflow(kind, shape, monkeypatch):
 def test_a_shape_may_be_known_only_when_drawn(kind):
     @tf.function(input_signature=[tf.TensorSpec([None, 5])])
     def like(values: tf.Tensor) -> tf.Tensor:
-        with randomness.step_randomness(7, tf.constant(3, tf.int64)):
-            if kind == "normal":
-                return randomness.normal("it", [tf.shape(values)[0], 5], stddev=3.0)
-            if kind == "uniform":
-                return randomness.uniform("it", tf.shape(values), -0.3, 0.7)
-            return randomness.uniform("it", tf.shape(values), -5, 6, tf.int32)
+        shape = tf.shape(values)
+        return draw(kind, [shape[0], 5] if kind == "normal" else shape)
 
     found = like(tf.zeros([3, 5])).numpy()
     np.testing.assert_allclose(found, drawn(kind, [3, 5]), rtol=0, atol=1e-5)
