@@ -56,8 +56,10 @@ bank=$data/soundfont_notes/timgm/2.0.0/dataset_info.json
 configs=mic_tf/configs
 many=$folder/many
 late=$folder/many_late
+mean=$folder/many_mean # Of the weights before and after the late stage.
 mostly_nsynth=$folder/nsynth
 best=$folder/best
+late_shares=0.7,0.3
 shares=0.7,0.3
 metrics=$best/eval/nsynth_jsonwav-valid/metrics.json
 bank_metrics=$best/eval/soundfont_notes_timgm-train/metrics.json
@@ -119,9 +121,15 @@ train() {
     --data_dir="$data" --workdir="$2" "${@:3}"
 }
 
+average() {
+  rm -rf "$mean"
+  "$python" -m mic_tf.combine --average --workdirs="$late,$many" \
+    --shares="$late_shares" --data_dir="$data" --workdir="$mean"
+}
+
 combine() {
   rm -rf "$best"
-  "$python" -m mic_tf.combine --workdirs="$late,$mostly_nsynth" --shares="$shares" \
+  "$python" -m mic_tf.combine --workdirs="$mean,$mostly_nsynth" --shares="$shares" \
     --data_dir="$data" --workdir="$best"
 }
 
@@ -202,7 +210,8 @@ step soundfonts "$rendered" -- prepare_soundfonts
 step loops "$looped" "$nsynth" "$rendered" tools/write_looped_notes.py -- prepare_loops
 step bank "$bank" -- prepare_bank
 train_both
-step combine "$best/calibration.json" "$late/calibration.json" \
+step average "$mean/calibration.json" "$late/calibration.json" -- average
+step combine "$best/calibration.json" "$mean/calibration.json" \
   "$mostly_nsynth/calibration.json" -- combine
 step evaluate "$metrics" "$best/calibration.json" -- evaluate
 step bank-test "$bank_metrics" "$best/calibration.json" "$bank" -- evaluate_bank

@@ -108,7 +108,7 @@ def augment_log_mel(
 
 def delay(waveform: tf.Tensor, longest_seconds: float) -> Change:
     """Starts each note later, on half the notes; what runs over the end is lost."""
-    batch, _ = _shape(waveform)
+    batch, _ = pieces.sizes(waveform)
     longest = int(longest_seconds * SAMPLE_RATE)
     amount = randomness.uniform("delay", [batch], -longest, longest, tf.int32)
     return Change(_delayed, [tf.maximum(amount, 0)])
@@ -119,7 +119,7 @@ def overdrive(waveform: tf.Tensor, most_db: float) -> Change:
 
     Half of those bend (tanh, as amplifiers do), half are cut off (as converters do).
     """
-    batch, _ = _shape(waveform)
+    batch, _ = pieces.sizes(waveform)
     draws = randomness.uniform("overdrive", [batch, 3])
     gain = tf.pow(10.0, most_db / 20.0 * draws[:, :1])
     return Change(_driven, [gain, draws[:, 1:2] < 0.5, draws[:, 2:] < 1 / 3])
@@ -130,7 +130,7 @@ def noise(waveform: tf.Tensor, lowest_snr_db: float) -> Change:
 
     Its samples are uniform; what a frame's window adds up is as good as normal.
     """
-    batch, samples = _shape(waveform)
+    batch, samples = pieces.sizes(waveform)
     draws = randomness.uniform("noise", [batch, 2])
     snr_db = lowest_snr_db + draws[:, :1] * (60.0 - lowest_snr_db)
     wanted = tf.cast(draws[:, 1:] < 0.5, tf.float32)
@@ -159,7 +159,7 @@ def mixup(
     Returns:
       The mixed parts and their targets.
     """
-    batch, _ = _shape(target)
+    batch, _ = pieces.sizes(target)
     uniform = randomness.uniform("mixup", [batch, 1], 1e-6, 1.0 - 1e-6)
     share = tf.pow(1.0 - tf.pow(1.0 - uniform, 1.0 / alpha), 1.0 / alpha)
     share = tf.maximum(share, 1.0 - share)
@@ -183,7 +183,7 @@ def _delayed(waveform: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
 
 
 def _moved(waveform: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
-    _, samples = _shape(waveform)
+    _, samples = pieces.sizes(waveform)
     position = tf.range(samples)[tf.newaxis] - amount[:, tf.newaxis]
     moved = tf.gather(waveform, tf.maximum(position, 0), batch_dims=1)
     return tf.where(position >= 0, moved, 0.0)
@@ -211,7 +211,7 @@ def _bent_or_cut(
 
 
 def _with_noise(waveform: tf.Tensor, share: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
-    notes, samples = _shape(waveform)
+    notes, samples = pieces.sizes(waveform)
     white = tf.reshape(tf.bitcast(numbers, tf.int8), [notes, -1])[:, :samples]
     level = share * _level(waveform) / _BYTES_DEVIATION
     return compiling.fuse(_sum_of_both, waveform, white, level)
@@ -235,7 +235,7 @@ def _level(waveform: tf.Tensor) -> tf.Tensor:
 
 def roll(log_mel: tf.Tensor, most_bands: int) -> tf.Tensor:
     """Shifts each log-mel by up to `most_bands`; what comes in is the edge band."""
-    batch, _, n_mels = _shape(log_mel)
+    batch, _, n_mels = pieces.sizes(log_mel)
     amount = randomness.uniform(
         "roll", [batch, 1], -most_bands, most_bands + 1, tf.int32
     )
@@ -256,7 +256,7 @@ def mask(log_mel: tf.Tensor, axis: int, widest: int, name: str) -> tf.Tensor:
       widest: the widest stretch, in frames or bands.
       name: tells the masks of a step apart.
     """
-    shape = _shape(log_mel)
+    shape = pieces.sizes(log_mel)
     size = shape[axis]
     draws = randomness.uniform(name, [2, shape[0], 1])
     width = draws[0] * tf.cast(tf.minimum(widest, size), tf.float32)
@@ -266,9 +266,3 @@ def mask(log_mel: tf.Tensor, axis: int, widest: int, name: str) -> tf.Tensor:
     hidden = tf.expand_dims(hidden, 2 if axis == 1 else 1)
     mean = tf.reduce_mean(log_mel, axis=(1, 2), keepdims=True)
     return tf.where(hidden, mean, log_mel)
-
-
-def _shape(tensor: tf.Tensor) -> list:
-    """Sizes of a tensor, static ones where they are known."""
-    dynamic = tf.shape(tensor)
-    return [s if s is not None else dynamic[i] for i, s in enumerate(tensor.shape)]

@@ -37,3 +37,9 @@ def split(tensor: tf.Tensor, count: int) -> list[tf.Tensor]:
     TensorFlow's GPUs split no integers: they would go to the host and back.
     """
     return [tensor] if count == 1 else tf.split(tensor, count)
+
+
+def sizes(tensor: tf.Tensor) -> list[int | tf.Tensor]:
+    """Sizes of a tensor, numbers where they are known before it runs."""
+    dynamic = tf.shape(tensor)
+    return [s if s is not None else dynamic[i] for i, s in enumerate(tensor.shape)]

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mic_tf.errors import UserError
-from mic_tf.model import randomness
+from mic_tf.model import pieces, randomness
 from mic_tf.model.frontend import mel_edges
 from mic_tf.settings import AugmentSettings, FrontEndSettings
 from mic_tf.taxonomy import NOTE_SAMPLES, SAMPLE_RATE
@@ -94,7 +94,7 @@ def record_again(
         decibels = limit_band(decibels, settings.low_rate, hertz)
     decibels = tf.maximum(_below_maximum(decibels), -top_db)
     recorded = 1.0 + decibels * (2.0 / top_db)
-    batch = _shape(log_mel)[0]
+    batch = pieces.sizes(log_mel)[0]
     chosen = randomness.uniform("record_again", [batch, 1, 1]) < settings.record_again
     return tf.where(chosen, recorded, log_mel)
 
@@ -167,7 +167,7 @@ def change_pitch(
       top_db: depth of the silence above what the recording had.
       hertz: centres of the bands, [n_mels].
     """
-    batch, _, n_mels = _shape(decibels)
+    batch, _, n_mels = pieces.sizes(decibels)
     semitones = most * (2.0 * randomness.uniform("pitch", [batch, 1]) - 1.0)
     source_hertz = hertz * tf.pow(2.0, -semitones / 12.0)
     # Bands are as far apart as each other on the mel scale.
@@ -183,7 +183,7 @@ def change_pitch(
 
 def fade(decibels: tf.Tensor, largest_db: float) -> tf.Tensor:
     """Adds a slope over time of up to `largest_db` from the first frame to the last."""
-    batch, frames, _ = _shape(decibels)
+    batch, frames, _ = pieces.sizes(decibels)
     slope = largest_db * (2.0 * randomness.uniform("fade", [batch, 1, 1]) - 1.0)
     return decibels + slope * tf.linspace(0.0, 1.0, frames)[tf.newaxis, :, tf.newaxis]
 
@@ -212,7 +212,7 @@ def response(
     decibels: tf.Tensor, settings: AugmentSettings, hertz: np.ndarray
 ) -> tf.Tensor:
     """A random frequency response in dB, [batch, 1, n_mels]; `hertz`: of the bands."""
-    batch, _, n_mels = _shape(decibels)
+    batch, _, n_mels = pieces.sizes(decibels)
     place = np.linspace(0.0, 1.0, n_mels, dtype=np.float32)
     draws = randomness.uniform("response", [batch, 9])
     curve = settings.tilt_db * (2.0 * draws[:, 0:1] - 1.0) * (place - 0.5)
@@ -234,7 +234,7 @@ def response(
 
 def noise_floor(decibels: tf.Tensor, loudest_db: float, top_db: float) -> tf.Tensor:
     """Adds coloured noise to half the notes, `loudest_db` to `top_db` below maximum."""
-    batch, frames, n_mels = _shape(decibels)
+    batch, frames, n_mels = pieces.sizes(decibels)
     draws = randomness.uniform("floor", [batch, 3, 1, 1])
     level = -(loudest_db + (top_db - loudest_db) * draws[:, 0])
     level = tf.where(draws[:, 1] < 0.5, level, -4.0 * top_db)
@@ -256,7 +256,7 @@ def limit_band(decibels: tf.Tensor, share: float, hertz: np.ndarray) -> tf.Tenso
       share: of the notes that are limited.
       hertz: centres of the bands, [n_mels].
     """
-    batch, _, n_mels = _shape(decibels)
+    batch, _, n_mels = pieces.sizes(decibels)
     draws = randomness.uniform("limit_band", [batch, 2])
     band = np.arange(n_mels, dtype=np.float32)
     lowest = float(np.interp(_LOWEST_LIMIT, hertz, band))
@@ -287,9 +287,3 @@ def _to_decibels(power: tf.Tensor) -> tf.Tensor:
 
 def _to_power(decibels: tf.Tensor) -> tf.Tensor:
     return tf.exp(decibels / _DECIBELS)
-
-
-def _shape(tensor: tf.Tensor) -> list:
-    """Sizes of a tensor, static ones where they are known."""
-    dynamic = tf.shape(tensor)
-    return [s if s is not None else dynamic[i] for i, s in enumerate(tensor.shape)]
