@@ -124,8 +124,15 @@ def test_the_card_says_what_was_measured_and_of_which_data(run):
 def test_the_card_tells_networks_apart_and_counts_the_notes_of_the_archives(run):
     path = run / "model" / "contract.json"
     contract = json.loads(path.read_text())
+    parts = [{"workdir": "late", "train_seconds": 600.0}]
+    parts.append({"workdir": "first", "train_seconds": 1200.0})
     contract["training"]["members"] = [
-        {"settings": {"extra_share": share}} for share in (0.5, 0.25)
+        {"settings": {"extra_share": 0.5}, "averaged": parts},
+        {
+            "settings": {"extra_share": 0.25},
+            "workdir": "nsynth",
+            "train_seconds": 660.0,
+        },
     ]
     path.write_text(json.dumps(contract))
     notes = [make_note("reed", 0, pitch) for pitch in range(40, 43)]
@@ -133,6 +140,7 @@ def test_the_card_tells_networks_apart_and_counts_the_notes_of_the_archives(run)
     assert write_card(run).returncode == 0
     card = (run / "model" / "MODEL_CARD.md").read_text()
     assert "50%, 25% of the notes drawn (network 1 to 2) are of" in card
+    assert "32 epochs, 41 minutes (late 10, first 20, nsynth 11) |" in card
     assert "the publisher's archives, here of 3 training notes:" in card
 
 

@@ -111,10 +111,23 @@ def _head(contract) -> str:
             f"{contract.embedding_width} values |",
             f"| weights for fine-tuning | {contract.weights or 'none'} |",
             f"| made with | {versions} |",
-            f"| training | {training['epochs']} epochs, "
-            f"{training['train_seconds'] / 60:.0f} minutes (last stages) |",
+            f"| training | {training['epochs']} epochs, {_minutes(training)} |",
         ]
     )
+
+
+def _minutes(training: dict[str, Any]) -> str:
+    """How long it was trained, and each of the runs that it was made of."""
+    runs = ", ".join(
+        f"{run['workdir']} {run['train_seconds'] / 60:.0f}" for run in _runs(training)
+    )
+    return f"{training['train_seconds'] / 60:.0f} minutes{runs and f' ({runs})'}"
+
+
+def _runs(made: dict[str, Any]) -> list[dict[str, Any]]:
+    """The trained runs that something was made of; none where it is one itself."""
+    parts = [*made.get("members", []), *made.get("averaged", [])]
+    return [run for part in parts for run in _runs(part) or [part]]
 
 
 def _data(contract, data_dir: str) -> str:
