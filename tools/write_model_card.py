@@ -289,10 +289,10 @@ def _again(contract, data_dir: str) -> str:
             "",
             "    bash tools/make_pretrained.sh --source=FOLDER_WITH_NSYNTH_ARCHIVES",
             "",
-            "A later mic_tf may draw other notes, and other batches of them, from the "
-            "same seed: it then makes another model by the same recipe, with figures "
-            "near these. Archives with more notes make another model and take as much "
-            "longer as there are more.",
+            "Another processor rounds otherwise, and a later mic_tf may draw other notes, "
+            "and other batches of them, from the same seed: either makes another model by "
+            "the same recipe, with figures near these. Archives with more notes make "
+            "another model and take as much longer as there are more.",
         ]
     )
 
