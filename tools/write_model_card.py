@@ -118,10 +118,11 @@ def _head(contract) -> str:
 
 def _minutes(training: dict[str, Any]) -> str:
     """How long it was trained, and each of the runs that it was made of."""
+    total = f"{training['train_seconds'] / 60:.0f} minutes"
     runs = ", ".join(
         f"{run['workdir']} {run['train_seconds'] / 60:.0f}" for run in _runs(training)
     )
-    return f"{training['train_seconds'] / 60:.0f} minutes{runs and f' ({runs})'}"
+    return f"{total} ({runs})" if runs else total
 
 
 def _runs(made: dict[str, Any]) -> list[dict[str, Any]]:
@@ -289,10 +290,10 @@ def _again(contract, data_dir: str) -> str:
             "",
             "    bash tools/make_pretrained.sh --source=FOLDER_WITH_NSYNTH_ARCHIVES",
             "",
-            "Another processor rounds otherwise, and a later mic_tf may draw other notes, "
-            "and other batches of them, from the same seed: either makes another model by "
-            "the same recipe, with figures near these. Archives with more notes make "
-            "another model and take as much longer as there are more.",
+            "Another processor rounds otherwise, and a later mic_tf may draw other "
+            "notes, and other batches of them, from the same seed: either makes "
+            "another model by the same recipe, with figures near these. Archives with "
+            "more notes make another model and take as much longer as there are more.",
         ]
     )
 
