@@ -52,7 +52,15 @@ def register_file_systems(*paths: str) -> None:
 
 
 def exists(path: str) -> bool:
-    return tf.io.gfile.exists(path)
+    """Whether there is such a file or folder.
+
+    Raises:
+      UserError: nobody knows, as of a bucket without leave to read it.
+    """
+    try:
+        return tf.io.gfile.exists(path)
+    except tf.errors.OpError as error:
+        raise UserError(f"{path}: cannot be read: {reason(error)}") from error
 
 
 def make_folder(path: str) -> None:
@@ -67,6 +75,23 @@ def make_folder(path: str) -> None:
         raise UserError(
             f"{path}: the folder cannot be made: {reason(error)}"
         ) from error
+
+
+def check_writable(folder: str) -> None:
+    """Makes a folder and tries to write into it, before long work is begun for it.
+
+    Raises:
+      UserError: it cannot be made or written to.
+    """
+    make_folder(folder)
+    trial = temporary_name(join(folder, "trial"))
+    try:
+        with tf.io.gfile.GFile(trial, "wb") as file:
+            file.write(b"trial")
+    except (tf.errors.OpError, OSError) as error:
+        raise UserError(f"{folder}: cannot be written to: {reason(error)}") from error
+    finally:
+        remove(trial)
 
 
 def reason(error: BaseException) -> str:
@@ -88,12 +113,14 @@ def read_json(path: str) -> Any:
     """Reads a JSON file.
 
     Raises:
-      UserError: it is missing or is not JSON.
+      UserError: it is missing, may not be read or is not JSON.
     """
     try:
         return json.loads(read_bytes(path))
     except tf.errors.NotFoundError as error:
         raise UserError(f"{path}: no such file") from error
+    except (tf.errors.OpError, OSError) as error:
+        raise UserError(f"{path}: cannot be read: {reason(error)}") from error
     except ValueError as error:
         raise UserError(f"{path}: not a JSON file: {reason(error)}") from error
 
@@ -163,6 +190,7 @@ def open_new(path: str, beginning: bytes = b"") -> BinaryIO:
         return tf.io.gfile.GFile(path, "ab")
     file = tf.io.gfile.GFile(path, "wb")
     file.write(beginning)
+    file.flush()  # In an object store it is there from now on.
     return file
 
 

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from mic_tf import files
+from mic_tf.errors import UserError
 from mic_tf.serving import output, resuming
 
 
@@ -106,3 +107,17 @@ def test_what_a_crash_left_is_found_through_a_link(link):
 def test_files_folders_and_what_is_not_there_are_no_streams(tmp_path, name):
     (tmp_path / "file").write_text("x")
     assert not files.is_stream(str(tmp_path / name) if "://" not in name else name)
+
+
+def test_a_folder_is_tried_before_long_work_and_left_as_it_was(tmp_path):
+    files.check_writable(str(tmp_path / "new" / "folder"))
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: "):
+        files.check_writable(str(tmp_path / "file"))
+
+
+def test_json_that_cannot_be_read_is_one_line(tmp_path):
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(UserError, match=r"folder\.json: cannot be read: "):
+        files.read_json(str(tmp_path / "folder.json"))
