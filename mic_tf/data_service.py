@@ -11,6 +11,8 @@ these machines; without --host a worker serves its own machine alone. Runs until
 stopped.
 """
 
+import contextlib
+
 from absl import flags, logging
 
 from mic_tf import command
@@ -48,7 +50,13 @@ def main(arguments: list[str]) -> None:
 def _start(flag: flags.FlagValues):
     import tensorflow as tf
 
+    from mic_tf import files
+
     service = tf.data.experimental.service
+    if flag.role == "worker":
+        # What it will have to read is known when a training comes.
+        with contextlib.suppress(UserError):
+            files.register_file_systems("s3://")
     try:
         if flag.role == "dispatcher":
             server = service.DispatchServer(service.DispatcherConfig(port=flag.port))

@@ -82,7 +82,10 @@ _NUM_SHARDS = flags.DEFINE_integer(
     "num_shards", 0, "Record files of each split; 0: by size.", lower_bound=0
 )
 _OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "Prepare a set anew that is there, from whatever it was made."
+    "overwrite",
+    False,
+    "Prepare a set anew that is there, from whatever it was made; on a disk the old "
+    "one stays until the new one is whole.",
 )
 _FAMILY_SHARDS = flags.DEFINE_bool(
     "family_shards",
@@ -91,12 +94,10 @@ _FAMILY_SHARDS = flags.DEFINE_bool(
     "--balance=streams; they need its size once more.",
 )
 
+_RENDERED_FROM = ("soundfont", "max_notes", "seed", "uniform")
 _ONLY_FOR = {
     "source": ("nsynth_jsonwav", "sample_folder", "nsynth"),
-    "soundfont": ("soundfont_notes",),
-    "max_notes": ("soundfont_notes",),
-    "seed": ("soundfont_notes",),
-    "uniform": ("soundfont_notes",),
+    **dict.fromkeys(_RENDERED_FROM, ("soundfont_notes",)),
     "beam": names.OWN,
     "skip_bad": ("nsynth_jsonwav", "sample_folder"),
 }
@@ -147,13 +148,21 @@ def _prepare(name: names.DatasetName) -> None:
         module.Builder,
         name,
         _DATA_DIR.value,
-        source_given=name.dataset == "soundfont_notes" or bool(_SOURCE.value),
+        source_given=_source_given(name.dataset),
         num_shards=_NUM_SHARDS.value,
         overwrite=_OVERWRITE.value,
         skip_bad=_SKIP_BAD.value,
         beam=_BEAM_OPTIONS.value if _BEAM.value else None,
         **_source_of(name.dataset),
     )
+
+
+def _source_given(dataset: str) -> bool:
+    """Whether a set that is there is to be of this source, or made anew of it."""
+    if dataset != "soundfont_notes":
+        return bool(_SOURCE.value)
+    given = any(flags.FLAGS[flag].present for flag in _RENDERED_FROM)
+    return given or _OVERWRITE.value
 
 
 def _source_of(dataset: str) -> dict:

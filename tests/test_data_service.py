@@ -1,8 +1,12 @@
 """One dispatcher and two workers on loopback."""
 
+import types
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from mic_tf import data_service, files
 from mic_tf.errors import UserError
 from mic_tf.pipeline import batches, draws
 from mic_tf.pipeline.balance import balance
@@ -54,6 +58,24 @@ def test_training_on_the_service_ends_like_any_other(service, small_dataset, tmp
     rows = callbacks.read_history(str(tmp_path))
     assert len(rows) == SMALL.train.epochs
     assert np.isfinite(float(rows[-1]["loss"]))
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_worker_can_read_from_object_stores_where_it_may(monkeypatch, installed):
+    asked = []
+
+    def register(path):
+        asked.append(path)
+        if not installed:
+            raise UserError(f"{path}: this kind of path needs tensorflow-io")
+
+    def start_server(config):
+        return config.dispatcher_address, asked
+
+    monkeypatch.setattr(files, "register_file_systems", register)
+    monkeypatch.setattr(tf.data.experimental.service, "WorkerServer", start_server)
+    flag = types.SimpleNamespace(role="worker", dispatcher="x:1", host="y", port=2)
+    assert data_service._start(flag) == ("x:1", ["s3://"])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from tests import processes
 from tests.conftest import own_lines
 
 
@@ -42,6 +43,42 @@ def test_one_command_prepares_the_embedded_set_and_the_next_one_reuses_it(tmp_pa
     assert second.returncode == 0
     assert "is prepared already" in second.stderr
     assert second.stdout == first.stdout
+    third = run(f"--data_dir={tmp_path}", "--family_shards")
+    assert third.returncode == 0
+    assert f"{folder} is prepared already, from " in third.stderr
+    assert '"train_notes": 24' in third.stderr
+    assert third.stdout == first.stdout
+    assert (folder / "family_shards" / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("flags", "given"),
+    [
+        ([], False),
+        (["--num_shards=2", "--family_shards"], False),
+        (["--max_notes=12000"], True),
+        (["--seed=0"], True),
+        (["--nouniform"], True),
+        (["--soundfont=a.sf2"], True),
+        (["--overwrite"], True),
+        (["--dataset=sample_folder"], False),
+        (["--dataset=sample_folder", "--overwrite"], False),
+        (["--dataset=sample_folder", "--source=here"], True),
+    ],
+)
+def test_a_set_that_is_there_is_compared_with_what_was_asked_for(
+    tmp_path, flags, given
+):
+    code = (
+        "from mic_tf import prepare\n"
+        "from mic_tf.datasets import preparation\n"
+        "def told(*_, source_given, **__):\n"
+        "    print(source_given)\n"
+        "preparation.prepare = told\n"
+        "prepare.cli()"
+    )
+    done = processes.run("-c", code, f"--data_dir={tmp_path}", *flags)
+    assert done.stdout == f"{given}\n", done.stderr
 
 
 @pytest.mark.parametrize(

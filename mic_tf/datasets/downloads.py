@@ -9,6 +9,7 @@ from typing import NamedTuple
 from absl import logging
 from tqdm.auto import tqdm
 
+from mic_tf import files
 from mic_tf.errors import UserError
 
 _BLOCK_BYTES = 1 << 20
@@ -51,8 +52,10 @@ def fetch(download: Download, pause_seconds: float = 5.0) -> None:
 
     Raises:
       UserError: refused, or broken off again and again; says which file to put where.
+        Or the folder cannot be made or written to.
     """
-    os.makedirs(os.path.dirname(download.path), exist_ok=True)
+    if not os.path.isfile(download.path):
+        files.check_writable(os.path.dirname(download.path))
     attempts = 0
     while download.missing_bytes():
         before = _size(download.part)

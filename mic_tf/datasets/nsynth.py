@@ -11,7 +11,7 @@ from tensorflow_datasets.core.download import download_manager, extractor, resou
 
 from mic_tf import files
 from mic_tf.datasets import beam_options as beam_flags
-from mic_tf.datasets import catalogue, names, preparation
+from mic_tf.datasets import catalogue, names, preparation, replacing
 from mic_tf.datasets.downloads import Download, fetch
 from mic_tf.errors import UserError
 from mic_tf.taxonomy import NSYNTH_SPLIT_NOTES
@@ -69,7 +69,7 @@ def prepare(
     folder = str(builder.data_dir)
     if files.exists(folder):
         logging.info("replacing %s", folder)
-        preparation.discard(folder)
+        replacing.discard(folder)
         builder = tfds.builder(f"nsynth/{name.config}{version}", data_dir=root)
     _generate(builder, download_dir, by_hand, options, num_shards)
     _compare_with_published(builder)

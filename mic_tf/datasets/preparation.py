@@ -15,13 +15,12 @@ from absl import logging
 from tensorflow_datasets.core.utils import shard_utils
 
 from mic_tf import files
-from mic_tf.datasets import schema
+from mic_tf.datasets import replacing, schema
 from mic_tf.datasets.names import DatasetName
 from mic_tf.datasets.note_builder import LEFT_OUT_FILE, NoteBuilder
 from mic_tf.errors import UserError
 
 _METADATA_FILE = "metadata.json"
-_INFO_FILE = "dataset_info.json"
 
 
 def prepare(
@@ -43,7 +42,8 @@ def prepare(
       source_given: whether the person said what to read; a set that is there is
         then compared with it.
       num_shards: record files of each split; 0: by size.
-      overwrite: prepare a set anew that is there.
+      overwrite: prepare a set anew that is there, which stays until the new one is
+        whole; in an object store, until the new one's notes are counted.
       **source: for the builder.
 
     Returns:
@@ -59,8 +59,10 @@ def prepare(
     root = os.path.expanduser(data_dir)
     parts = [part for part in (name.dataset, name.config, version) if part]
     folder = files.join(root, *parts)
-    with _one_at_a_time(folder):
-        if files.exists(files.join(folder, _INFO_FILE)):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_one_at_a_time(folder))
+        replacing.settle(os.path.dirname(folder))
+        if files.exists(files.join(folder, replacing.INFO_FILE)):
             # A builder opened on its prepared set restores the names of that set, so
             # the settings asked for come from one that looks elsewhere.
             nowhere = files.join(root, f".none-{uuid.uuid4().hex}")
@@ -73,7 +75,10 @@ def prepare(
             if _reusable(folder, asked, overwrite):
                 return folder
             logging.info("replacing %s", folder)
-            discard(folder)
+            if files.is_remote(folder):
+                with _faults_of_source():
+                    asked.note_counts()
+            stack.enter_context(replacing.taken_away(folder))
         _remove_leftovers(folder)
         config = tfds.core.BuilderConfig(name=name.config) if name.config else None
         builder = builder_class(data_dir=root, config=config, **source)
@@ -112,12 +117,6 @@ def readable(size: float) -> str:
             return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
-
-
-def discard(folder: str) -> None:
-    """Takes a prepared set away; a half that remains does not look like a whole."""
-    files.remove(files.join(folder, _INFO_FILE))
-    tf.io.gfile.rmtree(folder)
 
 
 class _Shards(shard_utils.ShardConfig):
@@ -170,10 +169,11 @@ def _reusable(folder: str, asked: NoteBuilder | None, overwrite: bool) -> bool:
     metadata = files.read_json(files.join(folder, _METADATA_FILE))
     left_out = metadata.get("left_out", 0)
     note = f" ({left_out} notes or files were left out of it)" if left_out else ""
-    if asked is None:
-        logging.info("%s is prepared already; using it%s", folder, note)
-        return True
     there = metadata.get("settings")
+    if asked is None:
+        made = f", from {json.dumps(there)}" if there else ""
+        logging.info("%s is prepared already%s; using it%s", folder, made, note)
+        return True
     with _faults_of_source():
         wanted = json.loads(json.dumps(asked.settings()))
     if overwrite:
@@ -218,9 +218,9 @@ def _remove_leftovers(folder: str) -> None:
         entry = entry.rstrip("/")
         if entry.startswith("incomplete.") and entry.endswith(f"_{version}"):
             logging.info("removing an interrupted preparation: %s", entry)
-            tf.io.gfile.rmtree(files.join(parent, entry))
+            replacing.remove_folder(files.join(parent, entry))
     if tf.io.gfile.isdir(folder):
-        tf.io.gfile.rmtree(folder)
+        replacing.remove_folder(folder)
 
 
 @contextlib.contextmanager

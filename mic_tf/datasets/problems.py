@@ -30,7 +30,9 @@ class Problems:
           UserError: such things are not to be skipped.
         """
         if not self.skip:
-            raise UserError(f"{thing}: {reason} (--skip_bad leaves such notes out)")
+            message = f"{thing}: {reason} (--skip_bad leaves such notes out)"
+            # Names of files may have line breaks.
+            raise UserError(" ".join(message.splitlines()))
         self.left_out.append((printable(thing), printable(reason)))
 
     def __len__(self) -> int:
@@ -48,5 +50,5 @@ class Problems:
 
 
 def printable(name: str) -> str:
-    """A file name with question marks for bytes that are not UTF-8."""
-    return name.encode("utf-8", "replace").decode("utf-8")
+    r"""A file name with `\udcf6` and the like for bytes that are not UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")

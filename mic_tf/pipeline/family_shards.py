@@ -69,9 +69,10 @@ def load(builder: tfds.core.DatasetBuilder, index: NoteIndex) -> FamilyShards:
     folder = _folder(builder)
     plan = _plan(index)
     manifest = files.join(folder, _MANIFEST)
+    name, _, _ = builder.info.full_name.rpartition("/")
     command = (
-        f"write them with: python -m mic_tf.prepare --dataset={builder.info.name} "
-        "--family_shards, and the --data_dir of before"
+        f"write them with: python -m mic_tf.prepare --dataset={name} --family_shards, "
+        "and the --data_dir of before"
     )
     if not files.exists(manifest):
         raise UserError(f"--balance=streams: no {folder}; {command}")
@@ -93,10 +94,9 @@ def _plan(index: NoteIndex) -> list[tuple[str, int, np.ndarray]]:
             rows = np.flatnonzero((splits == split) & (index.family == family))
             count = max(math.ceil(len(rows) / _NOTES_PER_FILE), _FEWEST_FILES)
             count = min(count, _MOST_FILES, len(rows))
+            label = family_name.replace("/", "%2F")
             for number in range(count):
-                name = (
-                    f"{split_name}-{family_name}-{number:02d}-of-{count:02d}.tfrecord"
-                )
+                name = f"{split_name}-{label}-{number:02d}-of-{count:02d}.tfrecord"
                 plan.append((name, family, rows[number::count]))
     return plan
 

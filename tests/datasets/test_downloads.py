@@ -105,6 +105,15 @@ def test_a_file_that_is_there_is_not_fetched(server, tmp_path):
     assert server.starts == []
 
 
+@pytest.mark.parametrize("folder", ["file", "file/deeper"])
+def test_a_folder_that_is_a_file_is_one_line(server, tmp_path, folder):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=f"^{tmp_path / folder}: .*cannot be") as caught:
+        fetch(download_from(server, tmp_path / folder))
+    assert "\n" not in str(caught.value)
+    assert server.starts == []
+
+
 def test_a_file_of_another_size_is_refused(server, tmp_path):
     download = download_from(server, tmp_path, size=1_000)
     with pytest.raises(UserError, match="1,280,000 bytes came, 1,000 expected"):

@@ -266,9 +266,23 @@ def test_a_source_without_archives_says_what_is_expected(tmp_path, make):
 
 def test_the_published_counts_are_said(tmp_path, members, caplog):
     publisher.write_jsonwav(tmp_path, "valid", members)
-    caplog.set_level("INFO", logger="absl")
     prepare(tmp_path, tmp_path / "out")
     assert "6 of NSynth's published 12,678 notes" in caplog.text
+
+
+@pytest.mark.parametrize(("spoil", "made"), [(lambda _: None, 6), (_stereo, 5)])
+def test_records_that_were_made_are_compared_with_the_published_ones(
+    tmp_path, members, monkeypatch, caplog, spoil, made
+):
+    published = {"valid": 6}
+    monkeypatch.setattr(nsynth_jsonwav_dataset_builder, "NSYNTH_SPLIT_NOTES", published)
+    caplog.set_level("INFO", logger="absl")
+    spoil(members)
+    path = publisher.write_jsonwav(tmp_path, "valid", members)
+    prepare(tmp_path, tmp_path / "out", skip_bad=True)
+    message = f"{path}: {made} of NSynth's published 6 notes"
+    [level] = [r.levelname for r in caplog.records if r.getMessage() == message]
+    assert level == ("INFO" if made == 6 else "WARNING")
 
 
 def test_decoding_gives_the_samples_of_the_file():

@@ -1,5 +1,6 @@
 import fcntl
 import os
+import pathlib
 import shutil
 import types
 
@@ -74,6 +75,7 @@ def test_overwrite_makes_the_same_set_anew(source, tmp_path):
         assert file.read() == whole
     prepare(source, tmp_path, overwrite=True, num_shards=3)
     assert len([n for n in os.listdir(folder) if "-train.tfrecord-" in n]) == 3
+    assert os.listdir(tmp_path / "nsynth_jsonwav") == ["1.0.0"]
 
 
 def test_overwrite_without_a_source_leaves_the_set_as_it_is(source, tmp_path):
@@ -104,22 +106,73 @@ def notes_in(folder):
     return tfds.builder_from_directory(folder).info.splits["train"].num_examples
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, UserError])
-def test_an_interrupted_preparation_leaves_nothing_that_looks_whole(
-    source, tmp_path, monkeypatch, error
-):
+def broken_off(error):
+    """A builder's `_notes` that raises an error after the first note."""
     notes = Builder._notes
 
     def break_off(self, split):
         yield next(notes(self, split))
         raise error
 
+    return break_off
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, UserError])
+def test_an_interrupted_preparation_leaves_nothing_that_looks_whole(
+    source, tmp_path, monkeypatch, error
+):
     with monkeypatch.context() as patch:
-        patch.setattr(Builder, "_notes", break_off)
+        patch.setattr(Builder, "_notes", broken_off(error))
         with pytest.raises(error):
             prepare(source, tmp_path)
     assert find(tmp_path) is None
     assert notes_in(prepare(source, tmp_path)) == 5
+
+
+def content_of(folder):
+    return {path.name: path.read_bytes() for path in pathlib.Path(folder).iterdir()}
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, UserError, OSError(28, "No space left on device")]
+)
+def test_a_set_stays_where_the_one_in_its_place_does_not_get_whole(
+    source, tmp_path, monkeypatch, error
+):
+    folder = prepare(source, tmp_path)
+    before = content_of(folder)
+    monkeypatch.setattr(Builder, "_notes", broken_off(error))
+    with pytest.raises((KeyboardInterrupt, UserError)):
+        prepare(source, tmp_path, overwrite=True)
+    assert content_of(folder) == before
+    assert os.listdir(tmp_path / "nsynth_jsonwav") == ["1.0.0"]
+
+
+def test_a_set_that_a_killed_replacement_left_aside_is_put_back(source, tmp_path):
+    folder = prepare(source, tmp_path)
+    parent = tmp_path / "nsynth_jsonwav"
+    aside = parent / f"replaced.{'0f' * 16}_1.0.0"
+    os.rename(folder, aside)
+    assert find(tmp_path) is None
+    assert prepare("", tmp_path) == folder
+    assert notes_in(folder) == 5
+    assert os.listdir(parent) == ["1.0.0"]
+
+
+def test_in_an_object_store_the_source_is_looked_at_first(
+    source, tmp_path, monkeypatch
+):
+    folder = prepare(source, tmp_path)
+    archive = source / "nsynth-train.jsonwav.tar.gz"
+    whole = archive.read_bytes()
+    archive.write_bytes(b"<html>403 Forbidden</html>")
+    monkeypatch.setattr(preparation.files, "is_remote", lambda path: True)
+    with pytest.raises(UserError, match="damaged at or after its first member"):
+        prepare(source, tmp_path, overwrite=True)
+    assert notes_in(folder) == 5
+    archive.write_bytes(whole)
+    prepare(source, tmp_path, overwrite=True)
+    assert notes_in(folder) == 5
 
 
 def test_what_a_killed_preparation_left_is_removed(source, tmp_path):

@@ -95,6 +95,20 @@ def test_a_longer_file_becomes_one_record_a_window_all_in_one_split(tmp_path):
         np.testing.assert_allclose(last / 32767, expected, atol=1e-3)
 
 
+def test_windows_that_begin_a_few_samples_apart_have_names_of_their_own(tmp_path):
+    starts = {1: "0.0000625", 7: "0.0004375", 8: "0.0005", 4_000: "0.25"}
+    for more in starts:
+        path = tmp_path / "source" / "flute" / f"{more}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, sine(5.0)[: 64_000 + more], 16_000)
+    notes = notes_of(prepare(tmp_path / "source", tmp_path / "out"))
+    assert set(notes) == {
+        f"flute/{more}.wav#{start}"
+        for more, last in starts.items()
+        for start in ("0", last)
+    }
+
+
 def test_class_names_may_be_ones_own(tmp_path):
     for name in ("theremin", "bass", "Alphorn"):
         write(tmp_path / "source" / name / "x.wav")
@@ -135,6 +149,23 @@ def test_splits_of_the_source_are_kept(tmp_path):
         "train/reed/b.wav": "train",
         "test/reed/c.wav": "test",
     }
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (("train", "val", "test"), "test/, train/, val/; only train, valid, test"),
+        (("Train", "Test"), "Test/, Train/; only train, valid, test"),
+        (("training", "validation"), "training/, validation/; only train, valid, test"),
+        (("banjo", "test"), "test/ beside banjo/; only train, valid, test"),
+    ],
+)
+def test_splits_of_other_names_do_not_become_classes(tmp_path, folders, message, skip):
+    for folder in folders:
+        write(tmp_path / folder / "reed" / "a.wav")
+    with pytest.raises(UserError, match=f"--source={tmp_path}: {message}"):
+        recordings.find(str(tmp_path), Problems(skip))
 
 
 def test_splits_of_a_csv_file_are_kept(tmp_path):
@@ -223,18 +254,43 @@ def test_dealing_one_family_does_not_depend_on_the_others():
         ("b.wav,reed,128,", "line 3: pitch '128'"),
         ("b.wav,reed,,loud", "line 3: velocity 'loud'"),
         ("a.wav,reed,,", "line 3: a.wav is listed twice"),
+        ('b.wav,"re\ned",,', r"line 4: family 're\\ned'; one line without white space"),
+        ('"b\n.wav",reed,,', r"line 4: b \.wav: no such file"),
     ],
 )
 def test_a_bad_row_is_named_by_its_line(tmp_path, row, message):
-    write(tmp_path / "a.wav")
-    write(tmp_path / "b.wav")
+    for name in ("a.wav", "b.wav"):
+        write(tmp_path / name)
     table = tmp_path / "labels.csv"
     table.write_text(f"file,family,pitch,velocity\na.wav,reed,,\n{row}\n")
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as caught:
         recordings.find(str(table), Problems())
+    assert "\n" not in str(caught.value)
     skipping = Problems(skip=True)
     assert len(recordings.find(str(table), skipping)) == 1
     assert len(skipping) == 1
+
+
+@pytest.mark.parametrize("spelling", ["./a.wav", "{folder}/a.wav", "link.wav"])
+def test_a_file_spelt_in_two_ways_is_listed_twice(tmp_path, spelling):
+    write(tmp_path / "a.wav")
+    (tmp_path / "link.wav").symlink_to("a.wav")
+    again = spelling.format(folder=tmp_path)
+    table = tmp_path / "labels.csv"
+    table.write_text(f"file,family\na.wav,reed\n{again},reed\n")
+    message = f"line 3: {again} is listed twice, before as a.wav"
+    with pytest.raises(UserError, match=message):
+        recordings.find(str(table), Problems())
+
+
+@pytest.mark.parametrize("end", ["", '"c.wav",reed\n', 'c.wav,"reed"\n'])
+def test_a_quote_that_is_not_closed_swallows_no_rows(tmp_path, end):
+    for name in "abc":
+        write(tmp_path / f"{name}.wav")
+    table = tmp_path / "labels.csv"
+    table.write_text(f'file,family\na.wav,reed\n"b.wav,reed\nc.wav,reed\n{end}')
+    with pytest.raises(UserError, match="labels.csv: line 3: .* quote expected"):
+        recordings.find(str(table), Problems(skip=True))
 
 
 def test_a_csv_without_the_columns_says_which(tmp_path):
@@ -249,6 +305,32 @@ def test_an_empty_class_folder_is_named(tmp_path):
     (tmp_path / "flute").mkdir()
     with pytest.raises(UserError, match="flute: no audio file in this class folder"):
         recordings.find(str(tmp_path), Problems())
+
+
+def test_a_class_folder_that_leads_nowhere_is_named(tmp_path):
+    write(tmp_path / "reed" / "a.wav")
+    (tmp_path / "flute").symlink_to("nowhere")
+    with pytest.raises(UserError, match="flute: a link to nothing; a class folder"):
+        recordings.find(str(tmp_path), Problems())
+    assert len(recordings.find(str(tmp_path), Problems(skip=True))) == 1
+
+
+def test_names_that_do_not_stand_in_one_line_are_named(tmp_path):
+    odd = ("ko\nto/b.wav", " oud/c.wav", "reed/my \n/d.wav", "reed/e\ne.wav")
+    for name in ("reed/a.wav", *odd):
+        write(tmp_path / name)
+    with pytest.raises(UserError, match="one line without white space at") as caught:
+        recordings.find(str(tmp_path), Problems())
+    assert "\n" not in str(caught.value)
+    skipping = Problems(skip=True)
+    assert [r.id for r in recordings.find(str(tmp_path), skipping)] == ["reed/a.wav"]
+    assert len(skipping) == len(odd)
+
+
+def test_white_space_before_the_ending_is_no_part_of_an_instruments_name(tmp_path):
+    write(tmp_path / "reed" / "a .wav")
+    [found] = recordings.find(str(tmp_path), Problems())
+    assert (found.id, found.instrument) == ("reed/a .wav", "a")
 
 
 def test_a_folder_without_audio_says_what_is_expected(tmp_path):
@@ -271,21 +353,43 @@ def test_an_unreadable_file_is_named_or_left_out(tmp_path):
     assert listed == {str(source / "reed" / "e.wav"), str(source / "reed" / "f.wav")}
 
 
-def test_a_file_name_that_is_not_utf8_does_no_harm(tmp_path):
+def test_a_recording_with_a_late_fault_is_left_out_whole(tmp_path):
+    source = tmp_path / "source"
+    for name in "abcd":
+        write(source / "reed" / f"{name}.wav")
+    waveform = sine(20.0)
+    waveform[-1_000] = np.nan
+    soundfile.write(source / "reed" / "e.wav", waveform, 16_000, subtype="FLOAT")
+    builder = prepare(source, tmp_path / "out", skip_bad=True)
+    assert set(notes_of(builder)) == {f"reed/{name}.wav" for name in "abcd"}
+    with open(f"{builder.data_dir}/left_out.csv", encoding="utf-8") as file:
+        [row] = csv.DictReader(file)
+    assert row["left_out"] == str(source / "reed" / "e.wav")
+    assert row["reason"].startswith("sample 319000 is nan")
+
+
+def test_file_names_that_are_not_utf8_do_no_harm(tmp_path):
     write(tmp_path / "source" / "reed" / "a.wav")
-    odd = os.path.join(os.fsencode(tmp_path / "source" / "reed"), b"\xe4.wav")
-    shutil.copyfile(tmp_path / "source" / "reed" / "a.wav", odd)
-    broken = os.path.join(os.fsencode(tmp_path / "source" / "reed"), b"\xfc.wav")
-    with open(broken, "wb") as file:
+    folder = os.fsencode(tmp_path / "source" / "reed")
+    for odd in (b"\xe4.wav", b"\xf6.wav"):
+        path = os.path.join(folder, odd)
+        shutil.copyfile(tmp_path / "source" / "reed" / "a.wav", path)
+    with open(os.path.join(folder, b"\xfc.wav"), "wb") as file:
         file.write(b"no audio")
     builder = prepare(tmp_path / "source", tmp_path / "out", skip_bad=True)
-    assert set(notes_of(builder)) == {"reed/a.wav", "reed/?.wav"}
+    assert set(notes_of(builder)) == {
+        "reed/a.wav",
+        r"reed/\udce4.wav",
+        r"reed/\udcf6.wav",
+    }
 
 
-def test_a_file_outside_of_a_class_folder_is_named(tmp_path):
-    write(tmp_path / "reed" / "a.wav")
-    write(tmp_path / "b.wav")
-    with pytest.raises(UserError, match="b.wav: lies outside of a class folder"):
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_a_file_outside_of_a_class_folder_is_named(tmp_path, split):
+    write(tmp_path / f"{split}reed/a.wav")
+    write(tmp_path / f"{split}b.wav")
+    message = f"{split}b.wav: lies outside of a class folder"
+    with pytest.raises(UserError, match=message):
         recordings.find(str(tmp_path), Problems())
     assert len(recordings.find(str(tmp_path), Problems(skip=True))) == 1
 
@@ -325,7 +429,24 @@ def test_a_link_to_nothing_is_left_out(tmp_path):
         assert set(notes_of(builder)) == {f"reed/{name}.wav" for name in "abcd"}
 
 
-def test_loud_samples_are_clipped_not_wrapped():
-    pcm = sample_folder_dataset_builder.to_pcm(np.float32([1.5, -1.5, 0.5]))
-    assert pcm[:3].tolist() == [32767, -32768, 16384]
+@pytest.mark.parametrize("peak", [1.0, 1.5, 32_768.0])
+def test_loud_samples_are_scaled_down_not_clipped(peak):
+    loud = np.float32([peak, -peak, peak / 2])
+    pcm = sample_folder_dataset_builder.to_pcm(loud)
+    assert pcm[:3].tolist() == [32767, -32767, 16384]
     assert pcm.shape == (64_000,)
+
+
+def test_samples_in_range_keep_their_level():
+    quiet = np.float32([0.5, -0.25, 1e-4])
+    pcm = sample_folder_dataset_builder.to_pcm(quiet)
+    assert pcm[:3].tolist() == [16384, -8192, 3]
+
+
+def test_floats_in_integer_units_keep_their_shape(tmp_path):
+    write(tmp_path / "source" / "reed" / "a.wav")
+    path = tmp_path / "source" / "reed" / "b.wav"
+    soundfile.write(path, 20_000 * sine(1.0), 16_000, subtype="FLOAT")
+    notes = notes_of(prepare(tmp_path / "source", tmp_path / "out"))
+    usual, loud = (notes[f"reed/{name}.wav"][1]["audio"] for name in "ab")
+    np.testing.assert_allclose(loud / 32767, usual / (0.5 * 32767), atol=1e-3)

@@ -1,9 +1,11 @@
+import json
 import os
 import resource
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 from mic_tf import files
 from mic_tf.errors import UserError
@@ -11,6 +13,7 @@ from mic_tf.pipeline import batches, draws, family_shards
 from mic_tf.pipeline.balance import balance
 from mic_tf.pipeline.draws import Draw
 from tests.conftest import make_note, write_dataset
+from tools.small_sets import rewrite
 
 COUNTS = {"bass": 12, "guitar": 6, "vocal": 3}
 
@@ -66,6 +69,39 @@ def test_written_again_only_when_the_records_have_changed(builder):
     again = [os.stat(p).st_mtime_ns for p in first.paths]
     assert again == stamp
 
+    def rename(example):
+        example.features.feature["id"].bytes_list.value[0] += b"-again"
+
+    rewrite(batches.open_records(builder), rename)
+    with pytest.raises(UserError, match="made from other records"):
+        family_shards.load(builder, batches.open_records(builder).index)
+    changed = family_shards.write(builder)
+    assert changed.paths == first.paths
+    for path, before in zip(first.paths, stamp, strict=True):
+        assert os.stat(path).st_mtime_ns > before
+        for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+            example = tf.train.Example.FromString(record)
+            [name] = example.features.feature["id"].bytes_list.value
+            assert name.endswith(b"-again")
+
+
+def test_a_family_may_have_a_slash_in_its_name(tmp_path):
+    families = ("wood/flute", "wood_flute")
+    notes = [
+        make_note(f, i, 50 + i, families=families) for f in families for i in range(3)
+    ]
+    builder = write_dataset(tmp_path, {"train": notes}, families=families)
+    written = family_shards.write(builder)
+    index = batches.open_records(builder).index
+    assert family_shards.load(builder, index).paths == written.paths
+    for path, family, rows in zip(*vars(written).values(), strict=True):
+        assert os.path.basename(os.path.dirname(path)) == family_shards.FOLDER
+        records = tf.data.TFRecordDataset(path).as_numpy_iterator()
+        found = [tf.train.Example.FromString(r).features.feature for r in records]
+        ids = [feature["id"].bytes_list.value[0].decode() for feature in found]
+        assert ids == index.ids[rows].tolist()
+        assert ids[0].startswith(families[family])
+
 
 @pytest.mark.parametrize("where", ["open", "close"])
 def test_files_that_cannot_be_written_are_one_line(builder, monkeypatch, where):
@@ -92,3 +128,12 @@ def test_more_files_may_be_open_than_by_default(monkeypatch):
 def test_without_the_files_the_error_names_the_flag(builder):
     with pytest.raises(UserError, match="prepare .*--family_shards"):
         streamed(builder, 1)
+
+
+@pytest.mark.parametrize("label", ["", "mine"])
+def test_the_command_in_the_error_names_the_set_with_its_label(builder, label):
+    info = builder.data_path / "dataset_info.json"
+    info.write_text(json.dumps({**json.loads(info.read_text()), "configName": label}))
+    name = f"nsynth_jsonwav/{label}".rstrip("/")
+    with pytest.raises(UserError, match=f"--dataset={name} --family_shards, and"):
+        streamed(tfds.builder_from_directory(builder.data_path), 1)

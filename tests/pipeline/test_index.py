@@ -102,11 +102,27 @@ def test_record_of_another_schema_is_named(builder):
         note_index.load(builder)
 
 
-def test_damaged_index_is_made_again(builder):
+@pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.9, -1])
+def test_damaged_index_is_made_again(builder, kept):
     first = note_index.load(builder)
     path = builder.data_path / note_index.INDEX_FILE
-    path.write_bytes(path.read_bytes()[:100])
+    content = path.read_bytes()
+    end = int(kept * len(content)) if isinstance(kept, float) else kept
+    path.write_bytes(content[:end])
     assert np.array_equal(note_index.load(builder).family, first.family)
+    assert path.read_bytes()[-100:] == content[-100:]
+
+
+def test_no_flipped_byte_of_an_index_is_an_error_or_another_index(builder):
+    first = note_index.load(builder)
+    path = builder.data_path / note_index.INDEX_FILE
+    content = path.read_bytes()
+    for place in range(0, len(content), 3):
+        flipped = bytearray(content)
+        flipped[place] ^= 0xFF
+        path.write_bytes(flipped)
+        index = note_index._read(str(path))
+        assert index is None or index.ids.tolist() == first.ids.tolist()
 
 
 def _in_order():

@@ -189,7 +189,7 @@ def test_words_say_that_single_files_are_no_instruments(protocol, named):
     index = synthetic_index(notes_per_instrument=1)
     names = tuple(f"a.b/{i}" for i in range(len(index)))
     ids = [f"{name}/take.wav" if named else f"in/{name}.wav" for name in names]
-    windows = [f"{name}{window}" for name in ids for window in ("#0", "#2.5")]
+    windows = [f"{name}{window}" for name in ids for window in ("#0", "#0.0000625")]
     doubled = {
         name: np.repeat(getattr(index, name), 2)
         for name in ("family", "source", "pitch", "velocity")

@@ -45,12 +45,6 @@ class Builder(NoteBuilder):
             table, refused = _read_entries(source, self.problems)
             if not table:
                 raise UserError(f"{_examples(source)}: no usable entry in it")
-            logging.info(
-                "%s: %s of NSynth's published %s notes",
-                source.path,
-                f"{len(table):,}",
-                f"{NSYNTH_SPLIT_NOTES[split]:,}",
-            )
             tables[split] = table, refused
         return tables
 
@@ -63,6 +57,13 @@ class Builder(NoteBuilder):
 
     def _sources(self, split: str) -> list["NotesOfSplit"]:
         return [NotesOfSplit(self._splits[split], self._entries[split])]
+
+    def _tell_made(self, split: str, notes: int) -> None:
+        published = NSYNTH_SPLIT_NOTES[split]
+        level = logging.INFO if notes == published else logging.WARNING
+        text = "%s: %s of NSynth's published %s notes"
+        path = self._splits[split].path
+        logging.log(level, text, path, f"{notes:,}", f"{published:,}")
 
 
 Entries = tuple[dict[str, entries.Entry], frozenset[str]]

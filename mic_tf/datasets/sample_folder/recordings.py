@@ -12,6 +12,8 @@ from mic_tf.errors import UserError
 from mic_tf.taxonomy import SPLITS
 
 _MIDI_VALUES = 128
+_LIKE_SPLITS = (*SPLITS, "training", "val", "validation", "testing")
+"""Folders so called, in large letters or small, are hardly classes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +46,10 @@ def find(source: str, problems: Problems) -> list[Recording]:
 
     Args:
       source: `FAMILY/…/*` or `SPLIT/FAMILY/…/*` or a CSV file.
-      problems: takes rows and class folders that cannot be used.
+      problems: takes rows, files and class folders that cannot be used.
 
     Raises:
-      UserError: the source is missing or has no audio file.
+      UserError: the source is missing, has no audio file, or splits beside classes.
     """
     if not source:
         raise UserError("sample_folder needs --source=FOLDER or --source=FILE.csv")
@@ -66,39 +68,49 @@ def find(source: str, problems: Problems) -> list[Recording]:
 
 
 def _in_folder(source: str, problems: Problems) -> Iterator[Recording]:
-    for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
-        if os.path.splitext(entry.name)[1].lower() in EXTENSIONS and entry.is_file():
-            problems.report(
-                entry.path,
-                "lies outside of a class folder; FAMILY/NAME expected, or a CSV file "
-                "as --source",
-            )
-    names = _sub_folders(source)
-    if not names or not set(names) <= set(SPLITS):
-        yield from _in_class_folders(source, "", "", problems)
+    names = _sub_folders(source, problems)
+    if names and set(names) <= set(SPLITS):
+        for split in names:
+            folder = os.path.join(source, split)
+            families = _sub_folders(folder, problems)
+            yield from _in_class_folders(folder, families, split, problems)
         return
-    for split in names:
-        folder = os.path.join(source, split)
-        yield from _in_class_folders(folder, f"{split}/", split, problems)
+    splits = [name for name in names if name.lower() in _LIKE_SPLITS]
+    if splits:
+        beside = [name for name in names if name not in splits]
+        where = ", ".join(f"{name}/" for name in splits)
+        where += f" beside {beside[0]}/" if beside else ""
+        raise UserError(
+            f"--source={source}: {where}; only {', '.join(SPLITS)} expected, or only "
+            "classes; a CSV file as --source gives a class such a name"
+        )
+    yield from _in_class_folders(source, names, "", problems)
 
 
 def _in_class_folders(
-    source: str, prefix: str, split: str, problems: Problems
+    source: str, families: list[str], split: str, problems: Problems
 ) -> Iterator[Recording]:
-    for family in _sub_folders(source):
+    for family in families:
         folder = os.path.join(source, family)
         paths = [path for path in find_audio([folder]) if path != folder]
+        label = printable(family)
+        fault = _fault_of("class", label)
         if not paths:
-            problems.report(
-                folder, f"no audio file in this class folder ({' '.join(EXTENSIONS)})"
-            )
+            fault = f"no audio file in this class folder ({' '.join(EXTENSIONS)})"
+        if fault:
+            problems.report(folder, fault)
+            continue
+        prefix = f"{split}/{label}" if split else label
         for path in paths:
             inside = printable(os.path.relpath(path, folder).replace(os.sep, "/"))
             first, _, rest = inside.partition("/")
-            instrument = first if rest else os.path.splitext(inside)[0]
-            label = printable(family)
+            instrument = first if rest else os.path.splitext(inside)[0].strip()
+            fault = _fault_of("instrument", instrument)
+            if fault:
+                problems.report(path, fault)
+                continue
             yield Recording(
-                f"{prefix}{label}/{inside}",
+                f"{prefix}/{inside}",
                 path,
                 label,
                 instrument,
@@ -107,18 +119,37 @@ def _in_class_folders(
             )
 
 
-def _sub_folders(folder: str) -> list[str]:
-    return sorted(
-        entry.name
-        for entry in os.scandir(folder)
-        if entry.is_dir() and not entry.name.startswith(".")
-    )
+def _sub_folders(folder: str, problems: Problems) -> list[str]:
+    """The folders in a folder by name; reports what beside them looks lost."""
+    names = []
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            names.append(entry.name)
+        elif not os.path.exists(entry.path):
+            problems.report(entry.path, "a link to nothing; a class folder expected")
+        elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
+            problems.report(
+                entry.path,
+                "lies outside of a class folder; FAMILY/NAME expected, or a CSV file "
+                "as --source",
+            )
+    return names
+
+
+def _fault_of(kind: str, name: str) -> str:
+    """What keeps a name out of a file that lists names, one a line."""
+    if len(name.splitlines()) == 1 and name == name.strip():
+        return ""
+    return f"{kind} {name!r}; one line without white space at its ends expected"
 
 
 def _in_csv(source: str, problems: Problems) -> Iterator[Recording]:
+    read = 0
     try:
         with open(source, encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, skipinitialspace=True)
+            rows = csv.DictReader(file, skipinitialspace=True, strict=True)
             columns = [name.strip() for name in rows.fieldnames or ()]
             rows.fieldnames = columns
             missing = [name for name in ("file", "family") if name not in columns]
@@ -127,20 +158,34 @@ def _in_csv(source: str, problems: Problems) -> Iterator[Recording]:
                     f"{source}: no column {missing[0]!r} in its first line; "
                     "file,family[,instrument,pitch,velocity,split] expected"
                 )
-            seen: set[str] = set()
+            read = rows.line_num
+            seen: dict[str, str] = {}
             for row in rows:
-                where = f"{source}: line {rows.line_num}"
+                read = rows.line_num
                 try:
                     recording = _from_row(row, source)
-                    if recording.id in seen:
-                        raise UserError(f"{recording.id} is listed twice")
+                    _note_file(recording, seen)
                 except UserError as error:
-                    problems.report(where, str(error))
+                    problems.report(f"{source}: line {read}", str(error))
                     continue
-                seen.add(recording.id)
                 yield recording
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
+        raise UserError(
+            f"{source}: line {read + 1}: {error}; a quoted cell that ends with its "
+            "quote expected"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{source}: not a CSV file in UTF-8: {error}") from error
+
+
+def _note_file(recording: Recording, seen: dict[str, str]) -> None:
+    """Takes note of a row's file, by what its path leads to; refuses a second row."""
+    file = os.path.realpath(recording.path)
+    if file in seen:
+        before = seen[file]
+        spelt = "" if before == recording.id else f", before as {before}"
+        raise UserError(f"{recording.id} is listed twice{spelt}")
+    seen[file] = recording.id
 
 
 def _from_row(row: dict[str, str | None], source: str) -> Recording:
@@ -154,12 +199,16 @@ def _from_row(row: dict[str, str | None], source: str) -> Recording:
     split = values.get("split", "")
     if split not in ("", *SPLITS):
         raise UserError(f"split {split!r}; one of {', '.join(SPLITS)} expected")
-    stem = os.path.splitext(name.replace(os.sep, "/"))[0]
+    stem = os.path.splitext(name.replace(os.sep, "/"))[0].strip()
+    instrument = values.get("instrument") or stem
+    fault = _fault_of("family", family) or _fault_of("instrument", instrument)
+    if fault:
+        raise UserError(fault)
     return Recording(
         id=name.replace(os.sep, "/"),
         path=path,
         family=family,
-        instrument=values.get("instrument") or stem,
+        instrument=instrument,
         pitch=_midi(values.get("pitch", ""), "pitch"),
         velocity=_midi(values.get("velocity", ""), "velocity"),
         split=split,

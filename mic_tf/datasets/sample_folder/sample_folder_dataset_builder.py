@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mic_tf import taxonomy
-from mic_tf.audio import reading
+from mic_tf.audio import reading, waveforms
 from mic_tf.datasets import schema
 from mic_tf.datasets.note_builder import Example, NoteBuilder
 from mic_tf.datasets.problems import Problems
@@ -77,9 +77,14 @@ class NotesOfFile:
     instrument: str
 
     def notes(self, problems: Problems) -> Iterator[Example]:
-        """Yields key and record of each window."""
+        """Yields key and record of each window.
+
+        Where files may be left out each is read to its end first: all of it or nothing.
+        """
         path = self.recording.path
         try:
+            if problems.skip:
+                _read_through(path)
             for example in to_records(self.recording, self.instrument):
                 yield example["id"], example
         except UserError as error:
@@ -124,10 +129,16 @@ def to_records(recording: Recording, instrument: str) -> Iterator[dict[str, Any]
 
 
 def to_pcm(waveform: np.ndarray) -> np.ndarray:
-    """A float32 waveform [samples] as int16 [64000], zeros behind a shorter one."""
+    """A float32 waveform [samples] as int16 [64000], zeros behind a shorter one.
+
+    One whose peak is over 1, as of floats in integer units, is scaled down to it; all
+    others keep their level.
+    """
+    peak = waveforms.peak(waveform)
+    if peak > 1.0:
+        waveform = waveform / peak
     pcm = np.zeros(taxonomy.NOTE_SAMPLES, np.int16)
-    scaled = np.clip(np.round(waveform * 32767.0), -32768, 32767)
-    pcm[: waveform.size] = scaled.astype(np.int16)
+    pcm[: waveform.size] = np.round(waveform * 32767.0).astype(np.int16)
     return pcm
 
 
@@ -144,8 +155,15 @@ def _to_record(
     )
 
 
+def _read_through(path: str) -> None:
+    """Meets every fault of a file, and keeps nothing of it."""
+    for _ in reading.windows(path):
+        pass
+
+
 def _seconds(start: float) -> str:
-    return f"{start:.3f}".rstrip("0").rstrip(".")
+    # Windows may begin a sample apart, which is 0.0000625 s.
+    return f"{start:.7f}".rstrip("0").rstrip(".")
 
 
 def _window_count(recording: Recording) -> int:
