@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
     run = starting.take_over(run, workdir, given)
 
     def calibrate(records: Records) -> None:
-        evaluator.calibrate(workfolder.load_run(workdir), records)
+        evaluator.calibrate(workfolder.load_run(workdir, calibrating=True), records)
 
     try:
         summary = trainer.train(run, workdir, builder, extras, calibrate)

@@ -8,15 +8,14 @@ import numpy as np
 
 from mic_tf.datasets import catalogue
 from mic_tf.errors import UserError
-from mic_tf.evaluation.division import is_same_set, without_version
+from mic_tf.evaluation.division import is_same_set
 from mic_tf.evaluation.evaluator import Subject
 from mic_tf.pipeline import batches
 from mic_tf.pipeline.batches import Records
 from mic_tf.pipeline.splits import Partition
 from mic_tf.training import training_data
 from mic_tf.training.starting import STARTED_FROM
-
-_NSYNTH = ("nsynth", "nsynth_jsonwav")
+from mic_tf.training.training_data import origin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +125,7 @@ def _opened_in(folder: str, name: str, trained: dict[str, Any], measured: str) -
         notes = division.heard
     else:
         notes = records.index.usable
-    return Heard(name, records, notes, _origin(name) == _origin(measured))
+    return Heard(name, records, notes, origin(name) == origin(measured))
 
 
 def _open(folder: str, name: str, trained: dict[str, Any]) -> Records:
@@ -145,12 +144,6 @@ def _check_same_notes(
         raise UserError(
             f"{where} other notes than those trained on ({', '.join(changed)})"
         )
-
-
-def _origin(full_name: str) -> str:
-    """Data sets of the same origin name the same instruments alike."""
-    base = without_version(full_name)
-    return _NSYNTH[0] if base.split("/")[0] in _NSYNTH else base
 
 
 def some_heard(

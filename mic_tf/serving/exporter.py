@@ -60,8 +60,11 @@ def export(
       The contract that was written.
 
     Raises:
-      UserError: the folder cannot be written.
+      UserError: the folder cannot be written, or has something else where weights
+        would be.
     """
+    if weights:
+        starting.check_free(files.join(out, starting.WEIGHTS))
     files.make_folder(out)
     files.remove(files.join(out, contracts.FILE_NAME))
     labels_path = files.join(out, LABELS)

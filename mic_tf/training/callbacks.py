@@ -1,5 +1,6 @@
 """What happens around the steps of `fit`: saving, logs, progress, stopping."""
 
+import contextlib
 import csv
 import io
 import time
@@ -96,10 +97,22 @@ class Saver(keras.callbacks.Callback):
         self.best = facts["best"]
         self.stopped_early = facts["stopped_early"]
         self._record = facts["record"]
+        if self._select == "best":
+            self._take_over_best()
         if self.place.step:
             variables = [v for m in self._trainee.metrics for v in m.variables]
             self._restored_metrics = [v.numpy() for v in variables]
         return True
+
+    def _take_over_best(self) -> None:
+        """Takes the figures of weights that were saved after the last checkpoint."""
+        saved = None
+        # None of them whole: as good as none.
+        with contextlib.suppress(UserError):
+            saved = snapshots.newest(self._best_folder)
+        known = self.best["epoch"] if self.best else 0
+        if saved and saved.number > known:
+            self.best = saved.facts
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._steps_before = self.place.step

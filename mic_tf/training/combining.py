@@ -113,6 +113,7 @@ def _opened(
             f"--shares={','.join(f'{share:g}' for share in shares)}: positive numbers "
             "that add up to 1 expected, as 0.6,0.4"
         )
+    snapshots.check_name(target)
     if workfolder.read_config(target) is not None:
         raise UserError(f"--workdir={target}: has a run already; give another folder")
     runs = [workfolder.load_run(workdir) for workdir in workdirs]

@@ -6,6 +6,7 @@ agree with it, is passed over for the newest one that does.
 """
 
 import dataclasses
+import re
 import tempfile
 import zlib
 from typing import Any
@@ -17,6 +18,8 @@ from mic_tf import files
 from mic_tf.errors import UserError
 
 _MANIFEST = ".manifest.json"
+_NAME = re.compile(r"state-\d{9,}[._]")
+"""What the names of a snapshot's files begin with."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +35,19 @@ class Snapshot:
     prefix: str
     number: int
     facts: dict[str, Any]
+
+
+def check_name(folder: str) -> None:
+    """Refuses a folder in which no snapshot would be found again.
+
+    Raises:
+      UserError: its name is a pattern, too.
+    """
+    if set("*?[]") & set(folder):
+        raise UserError(
+            f"{folder}: a name without *, ?, [ and ] expected; TensorFlow takes them "
+            "for a pattern"
+        )
 
 
 def save(
@@ -80,11 +96,17 @@ def save(
 
 def clear(folder: str) -> bool:
     """Removes every snapshot of a folder and nothing else; whether there was one."""
-    paths = _starting_with(files.join(folder, "state-"))
+    paths = paths_of(folder)
     # Without its manifest none counts, if this is interrupted.
     for path in sorted(paths, key=lambda path: not path.endswith(_MANIFEST)):
-        files.remove(path)
+        _remove(path)
     return bool(paths)
+
+
+def paths_of(folder: str) -> list[str]:
+    """The files of a folder's snapshots, and what a crash left half-written."""
+    paths = _starting_with(files.join(folder, "state-"))
+    return [path for path in paths if _NAME.match(path.rsplit("/", maxsplit=1)[-1])]
 
 
 def newest(folder: str, advice: str = "") -> Snapshot | None:
@@ -131,8 +153,7 @@ def _fingerprint(path: str) -> dict[str, int]:
 
 
 def _manifests(folder: str) -> list[str]:
-    paths = _starting_with(files.join(folder, "state-"))
-    return sorted(path for path in paths if path.endswith(_MANIFEST))
+    return sorted(path for path in paths_of(folder) if path.endswith(_MANIFEST))
 
 
 def _starting_with(prefix: str) -> list[str]:
@@ -150,12 +171,15 @@ def _remove_old(folder: str, keep: int) -> None:
     kept = {path.removesuffix(_MANIFEST) for path in manifests[-keep:]}
     for path in manifests[:-keep]:
         files.remove(path)
-    for path in _starting_with(files.join(folder, "state-")):
+    for path in paths_of(folder):
         name = path.rsplit("/", maxsplit=1)[-1]
         stem = files.join(folder, name.split(".")[0].split("_temp")[0])
-        if stem in kept:
-            continue
-        if tf.io.gfile.isdir(path):
-            tf.io.gfile.rmtree(path)
-        else:
-            files.remove(path)
+        if stem not in kept:
+            _remove(path)
+
+
+def _remove(path: str) -> None:
+    if tf.io.gfile.isdir(path):
+        tf.io.gfile.rmtree(path)
+    else:
+        files.remove(path)

@@ -5,6 +5,7 @@ They are in a work folder, or beside an exported model, in the folder `weights` 
 the network as it was trained, BatchNorm not folded, without the optimiser's state.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Collection
 from typing import Any
@@ -35,6 +36,9 @@ _SECTIONS = ("frontend", "network")
 _FREE = ("dropout", "skip_silence_db")
 """What may differ from the run that the weights are from."""
 
+_OF_A_RUN = (workfolder.LABELS, workfolder.BEST, workfolder.CHECKPOINTS)
+"""What is in a work folder, but not beside the weights of an export."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
@@ -46,6 +50,8 @@ class Origin:
       labels: names of its families, in the order of the logits.
       snapshot: the weights.
       data: what that run says of its data, see `TrainingData.description`.
+      unfinished: how far its training came; empty if that is finished, or the weights
+        are an export's.
     """
 
     source: str
@@ -53,6 +59,7 @@ class Origin:
     labels: tuple[str, ...]
     snapshot: Snapshot
     data: dict[str, Any]
+    unfinished: str = ""
 
     @property
     def trainings(self) -> list[dict[str, Any]]:
@@ -80,26 +87,65 @@ def write(run: workfolder.TrainedRun, folder: str) -> int:
       The size in bytes.
 
     Raises:
-      UserError: the folder cannot be written.
+      UserError: the folder cannot be written, or has something else in it.
     """
+    check_free(folder)
     remove(folder)
-    checkpoint = tf.train.Checkpoint(model=run.model)
-    snapshots.save(checkpoint, folder, 1, run.summary.get("selected", {}), keep=1)
     content = {
         "settings": run_settings.to_dict(run.settings),
         "labels": list(run.labels),
         "data": run.summary["data"],
         "versions": run.summary["versions"],
     }
-    files.write_json(files.join(folder, workfolder.CONFIG), content)
-    names = tf.io.gfile.listdir(folder)
-    return sum(tf.io.gfile.stat(files.join(folder, name)).length for name in names)
+    config = files.join(folder, workfolder.CONFIG)
+    # First: by it the next export knows what one that was interrupted has left.
+    files.write_json(config, content)
+    checkpoint = tf.train.Checkpoint(model=run.model)
+    snapshots.save(checkpoint, folder, 1, run.summary.get("selected", {}), keep=1)
+    paths = [config, *snapshots.paths_of(folder)]
+    return sum(tf.io.gfile.stat(path).length for path in paths)
+
+
+def check_free(folder: str) -> None:
+    """Refuses to write weights where something else is than those of an export.
+
+    Raises:
+      UserError: the folder has a run, or anything that no export wrote.
+    """
+    snapshots.check_name(folder)
+    if not tf.io.gfile.isdir(folder) or _is_of_export(folder):
+        return
+    names = sorted(tf.io.gfile.listdir(folder))
+    if names:
+        raise UserError(
+            f"{folder}: not of an export (it has {names[0].rstrip('/')}); move it, or "
+            "give another --out"
+        )
 
 
 def remove(folder: str) -> None:
-    """Takes weights away that an earlier export wrote."""
-    if files.exists(folder):
-        tf.io.gfile.rmtree(folder)
+    """Takes away weights that an earlier export wrote, and their folder if it is empty.
+
+    What else is in it stays, and so does all of a folder that no export wrote.
+    """
+    if not _is_of_export(folder):
+        return
+    snapshots.clear(folder)
+    files.remove(files.join(folder, workfolder.CONFIG))
+    # In an object store a folder without files is not there any more.
+    with contextlib.suppress(tf.errors.NotFoundError):
+        if not tf.io.gfile.listdir(folder):
+            tf.io.gfile.rmtree(folder)
+
+
+def _is_of_export(folder: str) -> bool:
+    """Whether weights were written here by an export: a run's settings, but no run."""
+    if any(files.exists(files.join(folder, name)) for name in _OF_A_RUN):
+        return False
+    try:
+        return workfolder.read_config(folder) is not None
+    except UserError:
+        return False
 
 
 def find(source: str) -> Origin:
@@ -113,6 +159,7 @@ def find(source: str) -> Origin:
       UserError: there are none.
     """
     folder = bundled.resolved(source).rstrip("/")
+    snapshots.check_name(folder)
     inside = files.join(folder, WEIGHTS)
     if files.exists(files.join(inside, workfolder.CONFIG)):
         folder = inside
@@ -132,7 +179,8 @@ def find(source: str) -> Origin:
         raise UserError(f"--init_from={source}: no weights in it yet")
     settings = workfolder.load_settings(folder)
     labels = tuple(config["labels"])
-    return Origin(source, settings, labels, snapshot, config["data"])
+    unfinished = workfolder.unfinished(folder, config) if best else ""
+    return Origin(source, settings, labels, snapshot, config["data"], unfinished)
 
 
 def take_over(
@@ -210,6 +258,8 @@ def start(
       UserError: they are of another network or front-end.
     """
     _check_same_network(settings, origin.settings, origin.source)
+    if origin.unfinished:
+        workfolder.warn_unfinished(origin.source, origin.unfinished)
     other = workfolder.restored_model(origin.settings, origin.labels, origin.snapshot)
     known = [name for name in labels if name in origin.labels]
     copied = 0
@@ -222,8 +272,9 @@ def start(
             copied += 1
     new = [name for name in labels if name not in known]
     logging.info(
-        "start from %s: %d layers; logits known: %s; new: %s",
+        "start from %s, epoch %s: %d layers; logits known: %s; new: %s",
         origin.source,
+        origin.snapshot.facts.get("epoch", "not known"),
         copied,
         ", ".join(known) or "none",
         ", ".join(new) or "none",

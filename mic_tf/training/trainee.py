@@ -14,7 +14,8 @@ class Trainee(keras.Model):
 
     Batches are `(waveform, family, weight)`: int16 [batch, 64000], int32 [batch],
     float32 [batch]. The loss is the weighted cross-entropy summed and divided by the
-    global batch size, so it does not depend on the number of replicas.
+    global batch size, so it does not depend on the number of replicas. A mixed note
+    weighs what its families do, in their shares.
 
     Attributes:
       classifier: the functional model from waveform to logits.
@@ -42,10 +43,18 @@ class Trainee(keras.Model):
         waveform, family, weight = batch
         settings = self._settings
         target = tf.one_hot(family, self._num_families)
+        # Mixed as its families are; without class weights all weigh the same.
+        mixing_weights = (
+            settings.data.balance == "class_weight" and settings.augment.mixup_alpha
+        )
+        if mixing_weights:
+            target = tf.concat([target, weight[:, tf.newaxis]], axis=1)
         with randomness.step_randomness(settings.train.seed, self.optimizer.iterations):
             waveform, target = augment.augment_waveforms(
                 waveform, target, settings.augment
             )
+            if mixing_weights:
+                target, weight = target[:, :-1], target[:, -1]
             log_mel = augment.augment_log_mel(
                 self._frontend(waveform, training=True),
                 settings.augment,

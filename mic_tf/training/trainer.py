@@ -19,7 +19,7 @@ from mic_tf.pipeline import batches, draws
 from mic_tf.pipeline.batches import Place, Records
 from mic_tf.settings import RunSettings
 from mic_tf.tracing import as_written
-from mic_tf.training import lock, starting, training_data, workfolder
+from mic_tf.training import lock, snapshots, starting, training_data, workfolder
 from mic_tf.training import strategy as strategies
 from mic_tf.training.callbacks import HistoryFile, Progress, Saver, read_history
 from mic_tf.training.strategy import Placement
@@ -51,11 +51,7 @@ def train(
       UserError: a mistake in settings, data or work folder.
       Preempted: SIGTERM arrived; the state is saved.
     """
-    if set("*?[]") & set(workdir):
-        raise UserError(
-            f"--workdir={workdir}: a name without *, ?, [ and ] expected; TensorFlow "
-            "takes them for a pattern"
-        )
+    snapshots.check_name(workdir)
     placement = strategies.choose(settings.train.strategy, settings.train.tpu)
     _check(settings, placement)
     held = lock.only_one(workdir) if placement.is_chief else contextlib.nullcontext()
@@ -121,7 +117,7 @@ def _train(
     if placement.is_chief and not (resuming and restored):
         workfolder.write_config(workdir, settings, labels, data.description)
     started = time.monotonic()
-    with _stop_on_sigterm(saver), _faults_named(data.records):
+    with _stop_on_sigterm(saver), _faults_named(data.records, settings):
         run.fit()
         saver.end()
     summary = run.finish(time.monotonic() - started)
@@ -360,16 +356,28 @@ def _set_up_chance(settings: RunSettings) -> None:
 
 
 @contextlib.contextmanager
-def _faults_named(records: Records) -> Iterator[None]:
-    """Turns errors of data and logs into ones that name them."""
+def _faults_named(records: Records, settings: RunSettings) -> Iterator[None]:
+    """Turns errors of data, logs and memory into ones that name them."""
     with batches.faults_named(records, "; the last whole checkpoint stands"):
         try:
             yield
         except tf.errors.OpError as error:
-            if "events file" not in str(error):
-                raise
-            reason = files.reason(error)
-            raise UserError(f"logs cannot be written: {reason}") from error
+            if "events file" in str(error):
+                reason = files.reason(error)
+                raise UserError(f"logs cannot be written: {reason}") from error
+            if _is_of_memory(error):
+                raise UserError(
+                    f"--batch_size={settings.train.batch_size}: takes more memory than "
+                    "there is; try a smaller one in another --workdir"
+                ) from error
+            raise
+
+
+def _is_of_memory(error: tf.errors.OpError) -> bool:
+    """Whether memory is what ran out; a disk is the same error."""
+    words = ("OOM", "memory")
+    exhausted = isinstance(error, tf.errors.ResourceExhaustedError)
+    return exhausted and any(word in str(error) for word in words)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,8 @@ from mic_tf.pipeline.draws import Side
 from mic_tf.pipeline.family_shards import FamilyShards
 from mic_tf.settings import DataSettings, RunSettings
 
+_NSYNTH = ("nsynth", "nsynth_jsonwav")
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingData:
@@ -58,6 +60,10 @@ def describe_data(
       settings: of the run.
       builder: the data set that is divided.
       extra_builders: data sets whose notes are all trained on.
+
+    Raises:
+      UserError: settings that exclude each other, or an extra set with notes that the
+        main one keeps for validation and test.
     """
     method = settings.data.balance
     if extra_builders and method in ("streams", "class_weight"):
@@ -79,6 +85,8 @@ def describe_data(
         for each in (builder, *extra_builders)
     )
     divided = divide(settings, main, extras)
+    names = [each.info.full_name for each in (builder, *extra_builders)]
+    _check_not_held_out(names, divided, main, extras)
     balance = _balance(settings, main, divided.part("train"))
     records = joining.join(main, extras)
     joined = joining.extend(divided, [extra.index for extra in extras])
@@ -89,19 +97,19 @@ def describe_data(
     counts = records.index.counts(train_part)
     streams = method == "streams"
     shards = family_shards.load(builder, records.index) if streams else None
-    names = records.index.families
-    absent = [name for name, n in zip(names, counts, strict=True) if not n]
-    if len(names) - len(absent) == 1:
+    families = records.index.families
+    absent = [name for name, n in zip(families, counts, strict=True) if not n]
+    if len(families) - len(absent) == 1:
         logging.warning(
             "all training notes are of one family (%s): whatever it hears, the model "
             "will say so",
-            *set(names) - set(absent),
+            *set(families) - set(absent),
         )
     if absent:
         logging.info("no training notes, left out of the target: %s", ", ".join(absent))
     logging.info(
         "%s, %s; %d training notes, balance %s: %.2f records read for each note",
-        " + ".join(each.info.full_name for each in (builder, *extra_builders)),
+        " + ".join(names),
         splits.words(divided, main.index),
         train_part.sum(),
         method,
@@ -110,16 +118,52 @@ def describe_data(
     data_settings = dataclasses.asdict(settings.data)
     del data_settings["data_dir"]
     description = {
-        "dataset": builder.info.full_name,
-        "extra_datasets": [extra.info.full_name for extra in extra_builders],
+        "dataset": names[0],
+        "extra_datasets": names[1:],
         "protocol": partition.protocol,
         "settings": data_settings,
         "hold_out_valid": _holds_out_valid(settings),
         "notes": {name: int(part.sum()) for name, part in partition.parts.items()},
         "note_digests": _digests(divided, main),
-        "train_notes_per_family": dict(zip(names, counts.tolist(), strict=True)),
+        "extra_digests": _extra_digests(train_part, len(main.index), extras),
+        "train_notes_per_family": dict(zip(families, counts.tolist(), strict=True)),
     }
     return TrainingData(main, records, partition, balance, sides, shards, description)
+
+
+def origin(full_name: str) -> str:
+    """Of data sets of one origin the same id, or instrument, is the same sound.
+
+    NSynth's notes keep their names whatever the builder, label and version. Elsewhere
+    a set shares its names with its other versions alone: two SoundFonts, under two
+    labels, call different sounds alike.
+
+    Args:
+      full_name: of the data set, as `soundfont_notes/open/1.0.0`.
+    """
+    base = full_name.rsplit("/", maxsplit=1)[0]
+    return _NSYNTH[0] if base.split("/")[0] in _NSYNTH else base
+
+
+def _check_not_held_out(
+    names: Sequence[str],
+    divided: splits.Partition,
+    main: Records,
+    extras: Sequence[Records],
+) -> None:
+    """Refuses an extra set that has held-out notes of the main one, see `origin`."""
+    parts = [part for name, part in divided.parts.items() if name != "train"]
+    held_out = {note for part in parts for note in main.index.ids[part].tolist()}
+    for name, extra in zip(names[1:], extras, strict=True):
+        if origin(name) != origin(names[0]):
+            continue
+        both = held_out.intersection(extra.index.ids[extra.index.usable].tolist())
+        if both:
+            raise UserError(
+                f"--extra_datasets: {name} has {len(both)} notes ({min(both)} and "
+                f"others) that {names[0]} keeps for validation and test, and that "
+                "would be trained on; a set without them expected"
+            )
 
 
 def _balance(
@@ -208,6 +252,18 @@ def _digests(division: splits.Partition, records: Records) -> dict[str, str]:
         name: splits.digest(records.index, part)
         for name, part in division.parts.items()
     }
+
+
+def _extra_digests(
+    train_part: np.ndarray, main_notes: int, extras: Sequence[Records]
+) -> list[str]:
+    """Says which notes of each extra set are trained on."""
+    digests, start = [], main_notes
+    for extra in extras:
+        end = start + len(extra.index)
+        digests.append(splits.digest(extra.index, train_part[start:end]))
+        start = end
+    return digests
 
 
 def _divide(

@@ -31,6 +31,9 @@ LOGS = "logs"
 EVALUATION = "eval"
 EXPORT = "export"
 
+_PARTS = {"settings": dict, "labels": list, "data": dict}
+"""What every run's `config.json` has."""
+
 _CHANNELS_LAST = "TF_USE_CUDNN_BATCHNORM_SPATIAL_PERSISTENT"
 _PACKAGES = ("tensorflow", "tf_keras", "tensorflow-datasets", "numpy")
 
@@ -112,9 +115,19 @@ def remove_outcome(workdir: str) -> None:
 
 
 def read_config(workdir: str) -> dict[str, Any] | None:
-    """`config.json` of a work folder, or None where there is none."""
+    """`config.json` of a work folder, or None where there is none.
+
+    Raises:
+      UserError: it is another program's.
+    """
     path = files.join(workdir, CONFIG)
-    return files.read_json(path) if files.exists(path) else None
+    if not files.exists(path):
+        return None
+    config = files.read_json(path)
+    parts = config if isinstance(config, dict) else {}
+    if not all(isinstance(parts.get(name), kind) for name, kind in _PARTS.items()):
+        raise UserError(f"{path}: not of a run of mic_tf; another folder expected")
+    return config
 
 
 def check_same_settings(workdir: str, settings: RunSettings) -> bool:
@@ -150,18 +163,19 @@ def check_same_data(workdir: str, data: dict[str, Any]) -> None:
       UserError: they are others.
     """
     before = read_config(workdir)["data"]
-    for key in ("dataset", "notes", "train_notes_per_family"):
-        if before[key] != data[key]:
+    # Earlier programs did not write down all of it.
+    for key in ("dataset", "extra_datasets", "notes", "train_notes_per_family"):
+        if before.get(key, data[key]) != data[key]:
             raise UserError(
                 f"{workdir}: began with other notes ({key}: {before[key]}, now "
                 f"{data[key]}); give those, or another --workdir"
             )
-    digests = data["note_digests"]
-    if before.get("note_digests", digests) != digests:
-        raise UserError(
-            f"{workdir}: began with other notes (as many of each family, but not the "
-            "same); give those, or another --workdir"
-        )
+    for key in ("note_digests", "extra_digests"):
+        if before.get(key, data[key]) != data[key]:
+            raise UserError(
+                f"{workdir}: began with other notes (as many of each family, but not "
+                "the same); give those, or another --workdir"
+            )
 
 
 def load_settings(workdir: str) -> RunSettings:
@@ -187,12 +201,18 @@ def _settings_of(workdir: str, config: dict[str, Any]) -> RunSettings:
     return run_settings.run_from_dict(config["settings"], path)
 
 
-def load_run(workdir: str) -> TrainedRun:
+def load_run(workdir: str, *, calibrating: bool = False) -> TrainedRun:
     """Opens a work folder with the weights that were selected.
+
+    Args:
+      workdir: the work folder.
+      calibrating: whether the temperature is about to be fitted; else it is said of a
+        finished run where it was not.
 
     Raises:
       UserError: it is no work folder, or has no weights yet.
     """
+    snapshots.check_name(workdir)
     config = _required_config(workdir)
     settings = _settings_of(workdir, config)
     labels = tuple(config["labels"])
@@ -204,6 +224,8 @@ def load_run(workdir: str) -> TrainedRun:
     temperature = 1.0
     if files.exists(calibration):
         temperature = float(files.read_json(calibration)["temperature"])
+    elif not calibrating:
+        _warn_of_no_temperature(workdir, config)
     return TrainedRun(
         workdir, settings, labels, model, temperature, _summary(workdir, config, best)
     )
@@ -212,20 +234,31 @@ def load_run(workdir: str) -> TrainedRun:
 def restored_model(
     settings: RunSettings, labels: tuple[str, ...], snapshot: snapshots.Snapshot
 ) -> keras.Model:
-    """A network in float32 with the weights of a snapshot."""
-    with numeric_policy("float32"):
+    """A network in float32 with the weights of a snapshot, which may be float64."""
+    # tf.train.load_checkpoint takes a prefix on ram:// for a folder.
+    reader = tf.compat.v1.train.NewCheckpointReader(snapshot.prefix)
+    wide = tf.float64 in reader.get_variable_to_dtype_map().values()
+    with numeric_policy("float64" if wide else "float32"):
         model = networks.build_model(settings, len(labels))
     status = tf.train.Checkpoint(model=model).read(snapshot.prefix)
     status.assert_existing_objects_matched().expect_partial()
-    return model
+    if not wide:
+        return model
+    with numeric_policy("float32"):
+        rounded = networks.build_model(settings, len(labels))
+    rounded.set_weights(model.get_weights())
+    return rounded
 
 
 def _summary(
     workdir: str, config: dict[str, Any], best: snapshots.Snapshot
 ) -> dict[str, Any]:
-    path = files.join(workdir, SUMMARY)
-    finished = files.exists(path)
-    progress = files.read_json(path) if finished else _unfinished(workdir, config)
+    words = unfinished(workdir, config)
+    if words:
+        warn_unfinished(workdir, words)
+        progress = {"unfinished": words}
+    else:
+        progress = files.read_json(files.join(workdir, SUMMARY))
     return {
         "data": config["data"],
         "versions": config["versions"],
@@ -234,16 +267,32 @@ def _summary(
     }
 
 
-def _unfinished(workdir: str, config: dict[str, Any]) -> dict[str, Any]:
-    """How far a run came that has written no summary, said once more on the screen."""
+def unfinished(workdir: str, config: dict[str, Any]) -> str:
+    """How far a run came that has written no summary; nothing where it has."""
+    if files.exists(files.join(workdir, SUMMARY)):
+        return ""
     epochs = config["settings"]["train"]["epochs"]
     newest = None
     # None of them whole: no reason not to use the weights that were selected.
     with contextlib.suppress(UserError):
         newest = snapshots.newest(files.join(workdir, CHECKPOINTS))
-    words = f"{newest.facts['epoch'] if newest else 'some'} of {epochs} epochs"
-    logging.warning("%s: its training is not finished (%s)", workdir, words)
-    return {"unfinished": words}
+    return f"{newest.facts['epoch'] if newest else 'some'} of {epochs} epochs"
+
+
+def warn_unfinished(name: str, words: str) -> None:
+    """Says on the screen what `unfinished` gave for the run of this name."""
+    logging.warning("%s: its training is not finished (%s)", name, words)
+
+
+def _warn_of_no_temperature(workdir: str, config: dict[str, Any]) -> None:
+    """Says of a finished run that it has none, though it has notes to fit it on."""
+    finished = files.exists(files.join(workdir, SUMMARY))
+    if finished and config["data"].get("notes", {}).get("valid"):
+        logging.warning(
+            "%s: its temperature was not fitted; start its training again, which "
+            "then does only that",
+            workdir,
+        )
 
 
 @contextlib.contextmanager

@@ -156,6 +156,30 @@ def test_weights_are_written_on_request_and_listed(run, tmp_path):
     assert not (out / "weights").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("out", "weights: not of an export .it has resnet.pt"), ("[out]", "a pattern")],
+)
+def test_weights_are_refused_before_anything_is_written(run, tmp_path, name, message):
+    own = tmp_path / name / "weights" / "resnet.pt"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    with pytest.raises(UserError, match=message):
+        exporter.export(run, str(tmp_path / name), weights=True)
+    assert [path.name for path in (tmp_path / name).iterdir()] == ["weights"]
+    assert own.read_text() == "mine"
+
+
+def test_a_folder_of_ones_own_called_weights_is_left_alone(run, tiny_workdir, tmp_path):
+    """A run's, too, as `train --workdir=runs/weights` writes it."""
+    shutil.copytree(tiny_workdir, tmp_path / "weights")
+    (tmp_path / "weights" / "resnet.pt").write_text("mine")
+    before = sorted((tmp_path / "weights").rglob("*"))
+    exporter.export(run, str(tmp_path))
+    assert sorted((tmp_path / "weights").rglob("*")) == before
+    assert contracts.read(str(tmp_path)).weights == ""
+
+
 def test_a_failed_export_leaves_no_contract_that_vouches_for_it(
     run, second_export, monkeypatch
 ):

@@ -276,6 +276,13 @@ def test_what_was_heard_is_known_of_the_first_run(pair, small_dataset, tmp_path)
     assert not (tmp_path / "both").exists()
 
 
+def test_a_name_in_which_weights_are_not_found_again_is_refused(pair, tmp_path):
+    target = tmp_path / "both[0.7]"
+    with pytest.raises(UserError, match="TensorFlow takes them for a pattern"):
+        combining.combine(pair, [0.7, 0.3], str(target))
+    assert not target.exists()
+
+
 def test_a_folder_that_has_a_run_is_left_alone(pair):
     with pytest.raises(UserError, match="has a run already"):
         combining.combine(pair, [0.5, 0.5], pair[0])

@@ -12,11 +12,13 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mic_tf.errors import UserError
 from mic_tf.pipeline import index as note_index
 from mic_tf.training import snapshots, trainer
+from mic_tf.training.trainee import Trainee
 from tests import processes
 from tests.conftest import own_lines
 from tests.training.test_trainer import SMALL, changed, weights_of
@@ -128,6 +130,37 @@ def test_work_folder_that_cannot_be_made_is_one_line(small_dataset, tmp_path):
     with pytest.raises(UserError, match="cannot be made") as caught:
         trainer.train(SMALL, str(tmp_path / "file" / "run"), small_dataset)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Graph execution error:\n\nOOM when allocating tensor with shape[6,4,33,32]",
+        "Out of memory while trying to allocate 9 bytes.",
+    ],
+)
+def test_a_batch_that_memory_does_not_hold_is_one_line(
+    small_dataset, tmp_path, monkeypatch, message
+):
+    fails_with(message, monkeypatch)
+    with pytest.raises(UserError, match="--batch_size=6: takes more memory") as caught:
+        trainer.train(SMALL, str(tmp_path), small_dataset)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_else_runs_out_is_not_called_memory(small_dataset, tmp_path, monkeypatch):
+    fails_with("cache; No space left on device", monkeypatch)
+    with pytest.raises(tf.errors.ResourceExhaustedError):
+        trainer.train(SMALL, str(tmp_path), small_dataset)
+
+
+def fails_with(message: str, monkeypatch) -> None:
+    """Lets a training step end as TensorFlow does where something has run out."""
+
+    def fit(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, message)
+
+    monkeypatch.setattr(Trainee, "fit", fit)
 
 
 PREAMBLE = """

@@ -76,3 +76,16 @@ def test_workers_other_than_the_chief_write_nothing(folder):
     tf.io.gfile.makedirs(folder)
     snapshots.save(checkpoint(1), folder, 1, {}, keep=2, is_chief=False)
     assert tf.io.gfile.listdir(folder) == []
+
+
+def test_clearing_takes_snapshots_and_nothing_else(folder):
+    assert not snapshots.clear(folder)
+    save(folder, 1)
+    checkpoint(2).write(f"{folder}/state-000000002")
+    tf.io.gfile.makedirs(f"{folder}/state-000000003_temp")
+    others = ("state-dict.pt", "state-1.json")
+    for name in others:
+        with tf.io.gfile.GFile(f"{folder}/{name}", "w") as file:
+            file.write("mine")
+    assert snapshots.clear(folder)
+    assert sorted(tf.io.gfile.listdir(folder)) == sorted(others)

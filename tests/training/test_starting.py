@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from mic_tf import bundled
 from mic_tf.errors import UserError
@@ -56,6 +57,66 @@ def fine_tuned(export, builder, workdir, **train) -> dict[str, list[np.ndarray]]
     run = starting.take_over(run, str(workdir), given=())
     trainer.train(run, str(workdir), builder)
     return layers_of(workdir)
+
+
+def test_what_lay_in_a_folder_for_weights_is_left_alone(tiny_workdir, tmp_path):
+    """A person's own, a foreign config.json, a run, an export with more in it."""
+    run = workfolder.load_run(str(tiny_workdir))
+    for name in ("own", "foreign", "more"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "own" / "resnet.pt").write_text("mine")
+    (tmp_path / "foreign" / "config.json").write_text('{"model_type": "bert"}')
+    shutil.copytree(tiny_workdir, tmp_path / "run")
+    starting.write(run, str(tmp_path / "more"))
+    more = ("state-dict.pt", "notes.txt")
+    for name in more:
+        (tmp_path / "more" / name).write_text("mine")
+    for name in ("own", "foreign", "run"):
+        folder = tmp_path / name
+        before = set(folder.rglob("*"))
+        starting.remove(str(folder))
+        with pytest.raises(UserError, match=f"^{folder}: not of an export .it has "):
+            starting.write(run, str(folder))
+        assert set(folder.rglob("*")) == before
+    assert starting.write(run, str(tmp_path / "more")) > 4 * run.model.count_params()
+    starting.remove(str(tmp_path / "more"))
+    assert {path.name for path in (tmp_path / "more").iterdir()} == set(more)
+    starting.remove(str(tmp_path / "nowhere"))
+
+
+def test_weights_that_a_full_disk_cut_short_are_written_anew(
+    tiny_workdir, tmp_path, monkeypatch
+):
+    run = workfolder.load_run(str(tiny_workdir))
+    folder = tmp_path / "weights"
+    write = tf.train.Checkpoint.write
+
+    def half_written(self, prefix):
+        write(self, prefix)
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(tf.train.Checkpoint, "write", half_written)
+    with pytest.raises(UserError, match="cannot be written: No space left"):
+        starting.write(run, str(folder))
+    monkeypatch.undo()
+    assert list(folder.glob("state-*"))
+    starting.write(run, str(folder))
+    assert starting.find(str(folder)).snapshot.number == 1
+    starting.remove(str(folder))
+    assert not folder.exists()
+
+
+def test_a_start_from_a_run_that_is_not_finished_is_warned_of(
+    tiny_workdir, export, own_classes, tmp_path, caplog
+):
+    warning = f"{tiny_workdir}: its training is not finished (some of 10 epochs)"
+    with caplog.at_level(logging.INFO, logger="absl"):
+        fine_tuned(export, own_classes, tmp_path / "a")
+        assert f"start from {export}, epoch 1: " in caplog.text
+        assert warning not in caplog.text
+        fine_tuned(tiny_workdir, own_classes, tmp_path / "b")
+    assert caplog.text.count(warning) == 1
+    assert f"start from {tiny_workdir}, epoch 1: " in caplog.text
 
 
 def test_other_classes_start_from_an_export_with_a_new_head(

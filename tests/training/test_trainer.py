@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from mic_tf import files
 from mic_tf.errors import UserError
+from mic_tf.evaluation import evaluator
 from mic_tf.pipeline import batches
 from mic_tf.settings import (
     AugmentSettings,
@@ -21,8 +22,9 @@ from mic_tf.settings import (
     RunSettings,
     TrainSettings,
 )
-from mic_tf.training import callbacks, trainer, workfolder
+from mic_tf.training import callbacks, starting, trainer, workfolder
 from tests import processes
+from tests.conftest import make_note, write_dataset
 
 SMALL = RunSettings(
     data=DataSettings(dataset="nsynth_jsonwav", balance="none"),
@@ -74,10 +76,30 @@ def test_best_weights_are_those_of_the_best_validation_macro_f1(finished):
     assert selected["epoch"] == 1 + int(np.argmax(scores))
 
 
-def test_last_weights_need_no_validation_notes(small_dataset, tmp_path):
+def test_last_weights_need_no_validation_notes(tmp_path):
+    notes = [make_note(name, i, 50) for name in ("bass", "organ") for i in range(4)]
+    dataset = write_dataset(tmp_path / "data", {"train": notes})
     run = changed("train", select="last")
-    summary = trainer.train(run, str(tmp_path), small_dataset)
+    summary = trainer.train(run, str(tmp_path / "run"), dataset)
     assert summary["selected"]["epoch"] == 2
+    rows = callbacks.read_history(str(tmp_path / "run"))
+    assert "loss" in rows[-1] and "val_loss" not in rows[-1]
+    with pytest.raises(UserError, match="no validation notes under the official"):
+        trainer.train(SMALL, str(tmp_path / "best"), dataset)
+
+
+def test_weights_saved_after_the_last_checkpoint_have_their_own_figures(
+    finished, small_dataset, tmp_path
+):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    [manifest] = (folder / "best").glob("*.manifest.json")
+    content = json.loads(manifest.read_text())
+    content["number"] = content["facts"]["epoch"] = 3
+    manifest.write_text(json.dumps(content))
+    summary = trainer.train(SMALL, str(folder), small_dataset)
+    assert summary["selected"] == content["facts"]
+    assert workfolder.load_run(str(folder)).summary["selected"] == content["facts"]
 
 
 @pytest.mark.slow
@@ -113,6 +135,29 @@ def test_records_are_opened_once_and_handed_on(small_dataset, tmp_path, monkeypa
     trainer.train(run, str(tmp_path), small_dataset, (), handed_on.append)
     assert len(opened) == 1
     assert handed_on[0] is opened[0]
+
+
+def test_a_run_that_ended_before_its_temperature_was_fitted_says_so_and_can_go_on(
+    finished, small_dataset, tmp_path, caplog
+):
+    folder = str(tmp_path / "run")
+    shutil.copytree(finished, folder)
+
+    def interrupted(records):
+        raise KeyboardInterrupt
+
+    def calibrate(records):
+        evaluator.calibrate(workfolder.load_run(folder, calibrating=True), records)
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(SMALL, folder, small_dataset, (), interrupted)
+    assert workfolder.load_run(folder).temperature == 1.0
+    assert f"{folder}: its temperature was not fitted; start" in caplog.text
+    caplog.clear()
+    trainer.train(SMALL, folder, small_dataset, (), calibrate)
+    assert files.exists(f"{folder}/calibration.json")
+    assert workfolder.load_run(folder).temperature != 1.0
+    assert "its temperature" not in caplog.text
 
 
 def test_other_settings_are_refused_and_named(finished, small_dataset):
@@ -262,14 +307,42 @@ def test_balances_train(small_dataset, tmp_path, balance):
 
 @pytest.mark.parametrize(
     "train",
-    [{"mixed_precision": "mixed_bfloat16"}, {"jit": True}, {"steps_per_execution": 3}],
-    ids=lambda t: next(iter(t)),
+    [
+        {"mixed_precision": "mixed_bfloat16"},
+        {"mixed_precision": "float64"},
+        {"jit": True},
+        {"steps_per_execution": 3},
+    ],
+    ids=lambda t: "-".join(map(str, *t.items())),
 )
 def test_options_of_the_step_train(small_dataset, tmp_path, train):
     trainer.train(changed("train", **train), str(tmp_path), small_dataset)
     rows = callbacks.read_history(str(tmp_path))
     assert np.isfinite(float(rows[-1]["loss"]))
-    assert workfolder.load_run(str(tmp_path)).model.dtype_policy.name == "float32"
+    run = workfolder.load_run(str(tmp_path))
+    assert run.model.dtype_policy.name == "float32"
+    assert {w.dtype for w in run.model.get_weights()} == {np.dtype(np.float32)}
+    records = batches.open_records(small_dataset)
+    found = evaluator.answers(
+        evaluator.subject_of_run(run), records, np.ones(len(records.index), bool)
+    )
+    assert found.probabilities.sum(axis=1) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_weights_in_float64_open_and_go_on_as_they_were_trained(
+    small_dataset, tmp_path
+):
+    run = changed("train", mixed_precision="float64", epochs=1)
+    trainer.train(run, str(tmp_path / "run"), small_dataset)
+    trained = weights_of(tmp_path / "run")
+    stored = tf.train.load_checkpoint(str(tmp_path / "run/best/state-000000001"))
+    assert tf.float64 in stored.get_variable_to_dtype_map().values()
+    still = dataclasses.replace(
+        run.train, init_from=str(tmp_path / "run"), learning_rate=0.0
+    )
+    still = dataclasses.replace(run, train=still)
+    trainer.train(still, str(tmp_path / "next"), small_dataset)
+    assert np.array_equal(trained[0], weights_of(tmp_path / "next")[0])
 
 
 def test_profile_leaves_a_trace(small_dataset, tmp_path):
@@ -332,21 +405,52 @@ def test_what_a_run_started_from_is_that_of_its_first_checkpoint(
 
 def test_other_notes_than_those_begun_with_are_refused(finished, small_dataset):
     original = (finished / "config.json").read_text()
-    fewer, others = json.loads(original), json.loads(original)
-    fewer["data"]["notes"]["train"] = 35
-    others["data"]["note_digests"]["train"] = "0"
+    changes = (
+        ("notes", {"train": 35}, "notes: .*35"),
+        ("note_digests", {"train": "0"}, "but not the same"),
+        ("extra_datasets", ["soundfont_notes/1.0.0"], "extra_datasets: .*1.0.0"),
+        ("extra_digests", ["0"], "but not the same"),
+    )
     try:
-        for config, words in ((fewer, "notes: .*35"), (others, "but not the same")):
+        for key, value, words in changes:
+            config = json.loads(original)
+            config["data"][key] = value
             (finished / "config.json").write_text(json.dumps(config))
             with pytest.raises(UserError, match=f"began with other notes.*{words}"):
                 trainer.train(SMALL, str(finished), small_dataset)
+        # As earlier programs wrote it.
+        for key in ("note_digests", "extra_datasets", "extra_digests"):
+            del config["data"][key]
+        (finished / "config.json").write_text(json.dumps(config))
+        trainer.train(SMALL, str(finished), small_dataset)
     finally:
         (finished / "config.json").write_text(original)
 
 
-def test_work_folder_with_a_patterns_characters_is_refused(small_dataset, tmp_path):
-    with pytest.raises(UserError, match="TensorFlow takes them for a pattern"):
-        trainer.train(SMALL, str(tmp_path / "deep[lr=1e-3]"), small_dataset)
+def test_work_folder_with_a_patterns_characters_is_refused(
+    finished, small_dataset, tmp_path
+):
+    renamed = str(tmp_path / "deep[lr=1e-3]")
+    shutil.copytree(finished, renamed)
+    for use in (
+        lambda: trainer.train(SMALL, renamed, small_dataset),
+        lambda: workfolder.load_run(renamed),
+        lambda: starting.find(renamed),
+    ):
+        with pytest.raises(UserError, match="TensorFlow takes them for a pattern"):
+            use()
+
+
+def test_another_programs_config_is_one_line(small_dataset, tmp_path):
+    for content in ('{"model_type": "bert", "labels": ["a"]}', "[1, 2]"):
+        (tmp_path / "config.json").write_text(content)
+        message = f"^{tmp_path}/config.json: not of a run of mic_tf"
+        with pytest.raises(UserError, match=message):
+            trainer.train(SMALL, str(tmp_path), small_dataset)
+        with pytest.raises(UserError, match=message):
+            workfolder.load_run(str(tmp_path))
+        with pytest.raises(UserError, match=message):
+            starting.find(str(tmp_path))
 
 
 def test_work_folder_may_be_on_any_of_tensorflows_file_systems(small_dataset):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mic_tf.errors import UserError
-from mic_tf.pipeline import draws
+from mic_tf.pipeline import draws, splits
 from mic_tf.pipeline.draws import Draw
 from mic_tf.settings import DataSettings, RunSettings
 from mic_tf.training import training_data
@@ -148,3 +148,57 @@ def test_ids_that_leave_nothing_out_are_warned_of(builders, tmp_path, caplog):
     file.write_text("no-note\n")
     described(builders, exclude=str(file))
     assert f"--exclude={file}: none of its 1 ids (no-note" in caplog.text
+
+
+def test_notes_held_out_of_the_main_set_are_not_trained_on_from_another(tmp_path):
+    """NSynth's are the same in all sets of it; elsewhere names agree by chance."""
+    parts = {
+        split: [make_note("reed", instrument, 40 + i) for i in range(4)]
+        for split, instrument in (("train", 0), ("valid", 1), ("test", 2))
+    }
+    main = write_dataset(tmp_path / "main", parts)
+    whole, own = (
+        write_dataset(
+            tmp_path / name, {"train": parts["train"] + parts["test"]}, name=name
+        )
+        for name in ("nsynth", "sample_folder")
+    )
+    message = (
+        r"nsynth/1.0.0 has 4 notes \(reed_acoustic_002-040-100 and others\) that "
+        "nsynth_jsonwav/1.0.0 keeps"
+    )
+    with pytest.raises(UserError, match=f"--extra_datasets: {message}"):
+        described([main, whole])
+    assert described([main, own]).description["notes"]["train"] == 4 + 8
+    file = tmp_path / "ids.txt"
+    file.write_text("\n".join(note["id"] for note in parts["test"]))
+    data = described([main, whole], exclude=str(file))
+    assert data.description["notes"]["train"] == 4 + 4
+    alone = write_dataset(tmp_path / "alone", {"train": parts["train"]}, name="nsynth")
+    described([main, alone])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("nsynth/full/2.3.3", "nsynth/gansynth_subset/2.3.3", True),
+        ("nsynth/full/2.3.3", "nsynth_jsonwav/mini/1.0.0", True),
+        ("soundfont_notes/open/1.0.0", "soundfont_notes/open/2.0.0", True),
+        ("soundfont_notes/open/1.0.0", "soundfont_notes/other/1.0.0", False),
+        ("sample_folder/1.0.0", "nsynth_jsonwav/1.0.0", False),
+    ],
+)
+def test_origin_of_a_data_set(first, second, same):
+    assert (training_data.origin(first) == training_data.origin(second)) == same
+
+
+def test_which_notes_of_an_extra_set_are_trained_on_is_written_down(builders, tmp_path):
+    _, extra = builders
+    index = described([extra]).main.index
+    everything = splits.digest(index, np.ones(len(index), bool))
+    assert described(builders).description["extra_digests"] == [everything]
+    assert described(builders[:1]).description["extra_digests"] == []
+    file = tmp_path / "ids.txt"
+    file.write_text(index.ids[7])
+    [fewer] = described(builders, exclude=str(file)).description["extra_digests"]
+    assert fewer == splits.digest(index, np.arange(len(index)) != 7)
