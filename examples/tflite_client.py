@@ -4,7 +4,8 @@
 
 The interpreter is `ai-edge-litert` or `tflite-runtime`, whichever is installed, else
 TensorFlow's own. `contract.json` beside the model names the families. WAV files have
-16 bits and 16 kHz; others are refused, not answered wrongly.
+16 bits and 16 kHz; others are refused, not answered wrongly. The model gives silence
+a family too; that it is silence is told here.
 """
 
 import json
@@ -77,6 +78,9 @@ def main(model: str, paths: list[str]) -> None:
             classify(waveform=window[np.newaxis])["probabilities"][0] for window in cut
         ]
         weights = [weight(window) for window in cut]
+        if max(weights) <= LEAST:
+            print(f"{path}: silence 1.0000")
+            continue
         probabilities = np.average(answers, axis=0, weights=weights)
         best = int(np.argmax(probabilities))
         print(f"{path}: {contract['labels'][best]} {probabilities[best]:.4f}")

@@ -8,6 +8,7 @@ files on standard input. One line a file; a file that cannot be answered gets a 
 that says why. Exit status 2 if there was one.
 """
 
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -118,7 +119,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _check_combination(flag: flags.FlagValues) -> None:
-    """Refuses flags that say nothing together."""
+    """Refuses flags that are no number, or say nothing together."""
+    for name, bounds in {"hop": "0.1 to 4", "min_probability": "0 to 1"}.items():
+        if math.isnan(flag[name].value):  # absl's bounds let it through.
+            raise UserError(f"--{name}=nan: a number from {bounds} expected")
     if flag.timeline and flag.neighbours:
         raise UserError("--timeline, --neighbours: give one of the two")
     if flag.format == "audacity" and not flag.timeline:
@@ -178,6 +182,11 @@ def _with_standard_input(arguments: list[str]) -> Iterator[str]:
             yield argument
             continue
         for line in sys.stdin:
+            if "\0" in line:
+                raise UserError(
+                    "-: zero bytes on standard input, as of `find -print0`; a name on "
+                    "each line expected"
+                )
             if line.strip():
                 yield line.rstrip("\r\n")
 

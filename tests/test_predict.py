@@ -102,12 +102,25 @@ def test_an_empty_list_of_files_is_a_mistake(tiny_export, tmp_path):
     assert out.read_text() == "old"
 
 
+def test_names_with_zero_bytes_between_them_are_a_mistake(tiny_export):
+    listed = "a.wav\0b.wav\0"
+    finished = run(f"--model={tiny_export}", "-", listed=listed)
+    assert finished.returncode == 2
+    assert finished.stderr.splitlines()[-1] == (
+        "error: -: zero bytes on standard input, as of `find -print0`; a name on each "
+        "line expected"
+    )
+
+
 def test_mistakes_are_one_line_and_status_2(tmp_path):
     assert refused() == "error: no files; give audio files, folders or patterns"
     assert "unknown" in refused("--formt=csv", "a.wav").lower()
     assert "format" in refused("--format=xml", "a.wav")
     assert "needs --timeline" in refused("--format=audacity", "--model=.", "a.wav")
     assert "needs --timeline" in refused("--hop=1", "--model=.", "a.wav")
+    for name, bounds in (("hop", "0.1 to 4"), ("min_probability", "0 to 1")):
+        line = refused("--timeline", f"--{name}=nan", "--model=.", "a.wav")
+        assert line == f"error: --{name}=nan: a number from {bounds} expected"
     doubting = ("--neighbours=2", "--min_familiarity=auto", "--model=.", "a.wav")
     assert "say nothing with --neighbours" in refused(*doubting)
     nowhere = str(tmp_path / "nowhere")

@@ -1,7 +1,9 @@
 """Audio files in folders and behind glob patterns, in a stable order."""
 
+import functools
 import glob
 import os
+import re
 from collections.abc import Iterable, Iterator
 
 EXTENSIONS = (
@@ -10,13 +12,16 @@ EXTENSIONS = (
 )
 """What is taken for audio in a folder; a file given by name may have any other."""
 
+_ANY_DEPTH = re.compile(r"(?:^|(?<=/))(?:\*\*/+)*\*\*(?:/+|$)")
+
 
 def find_audio(paths: Iterable[str]) -> Iterator[str]:
     """The audio files that these arguments mean.
 
     Folders are searched recursively, sorted by name, hidden entries left out; links
     to folders are followed, but no folder is visited twice. Patterns (`*`, `?`, `[`,
-    `**`) that name no file themselves are expanded.
+    `**`) that name no file themselves are expanded, and folders among what they name
+    are searched; each file of a pattern comes once.
 
     Args:
       paths: files, folders and patterns.
@@ -24,38 +29,78 @@ def find_audio(paths: Iterable[str]) -> Iterator[str]:
     Yields:
       Paths as given or as found below the given folder. A path with nothing behind
       it (no such file, an empty or unreadable folder) comes out as it is, so that
-      reading it says what is wrong with it.
+      reading it says what is wrong with it; not so an empty folder that a pattern
+      with `**` names.
     """
     for path in paths:
         if os.path.isdir(path):
-            yield from _found_or_itself(path)
+            yield from _or_itself(path, _walk(path, set()))
         elif not os.path.lexists(path) and glob.has_magic(path):
-            yield from _matches(path)
+            yield from _or_itself(path, _matches(path))
         else:
             yield path
+
+
+def _or_itself(path: str, found: Iterable[str]) -> Iterator[str]:
+    """What is found, or the path where nothing is."""
+    empty = True
+    for each in found:
+        empty = False
+        yield each
+    if empty:
+        yield path
 
 
 def _matches(pattern: str) -> Iterator[str]:
-    matched = sorted(glob.glob(pattern, recursive=True))
-    if "**" in pattern:
-        # The pattern itself goes into folders; searching them would repeat files.
-        matched = [path for path in matched if not os.path.isdir(path)]
-    if not matched:
-        yield pattern
+    """What a pattern names; a file that lies in a folder of it, too, comes by name."""
+    real = functools.cache(os.path.realpath)
+
+    def place(path: str) -> tuple[str, str]:
+        folder, name = os.path.split(path)
+        return real(folder), name
+
+    matched = sorted(set(_expanded(pattern)))
+    folders = set(filter(os.path.isdir, matched))
+    named: dict[tuple[str, str], str] = {}
     for path in matched:
-        if os.path.isdir(path):
-            yield from _found_or_itself(path)
+        if path not in folders:
+            named.setdefault(place(path), path)
+    visited: set[str] = set()
+    for path in matched:
+        if path not in folders:
+            found = [path] if named[place(path)] == path else []
         else:
-            yield path
+            found = _walk(path, visited)
+            if real(path) not in visited and not _ANY_DEPTH.search(pattern):
+                found = _or_itself(path, found)
+            found = (each for each in found if place(each) not in named)
+        yield from found
 
 
-def _found_or_itself(folder: str) -> Iterator[str]:
-    empty = True
-    for path in _walk(folder, set()):
-        empty = False
-        yield path
-    if empty:
-        yield folder
+def _expanded(pattern: str) -> Iterator[str]:
+    """All paths that a pattern matches; `**` goes into no folder twice."""
+    deep = _ANY_DEPTH.search(pattern)
+    if not deep:
+        yield from glob.glob(pattern)
+        return
+    before, after = pattern[: deep.start()], pattern[deep.end() :]
+    if pattern.endswith("**"):
+        after = after or "*"
+    visited: set[str] = set()
+    for top in sorted(glob.glob(before)) if before else [""]:
+        for folder in _folders(top, visited):
+            yield from _expanded(os.path.join(glob.escape(folder), after))
+
+
+def _folders(folder: str, visited: set[str]) -> Iterator[str]:
+    """A folder and all below it, as `_walk` goes into them."""
+    real = os.path.realpath(folder)
+    if real in visited:
+        return
+    visited.add(real)
+    yield folder
+    for inner in sorted(glob.glob(os.path.join(glob.escape(folder), "*", ""))):
+        yield from _folders(inner, visited)
 
 
 def _walk(folder: str, visited: set[str]) -> Iterator[str]:

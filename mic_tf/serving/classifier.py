@@ -38,6 +38,8 @@ class Answer:
       familiarity: how like the notes of training it is, from 0 to 1, the same mean over
         the windows that are not silent; None for silence, and where the model does not
         tell.
+      silent: whether nothing is to be heard in it. A class of one's own may be named
+        `silence` too.
     """
 
     family: str
@@ -46,6 +48,7 @@ class Answer:
     embedding: np.ndarray = dataclasses.field(repr=False)
     channels: int = 1
     familiarity: float | None = None
+    silent: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Window:
       family: the most probable family, or `silence`.
       probability: of that family.
       familiarity: as in `Answer`.
+      silent: as in `Answer`.
     """
 
     start: float
@@ -65,6 +69,7 @@ class Window:
     family: str
     probability: float
     familiarity: float | None = None
+    silent: bool = False
 
 
 class Classifier:
@@ -184,7 +189,7 @@ class Classifier:
 
         for answer in self._answers(single(), batch_size):
             said = (answer.family, answer.probability, answer.familiarity)
-            yield Window(*starts.popleft(), *said)
+            yield Window(*starts.popleft(), *said, silent=answer.silent)
         if source.error:
             raise source.error
 
@@ -246,7 +251,13 @@ class Classifier:
         if sound.familiarity is not None:
             familiarity = float(sound.familiarity / sound.weight)
         return Answer(
-            family, probability, dict(named), embedding, sound.channels, familiarity
+            family,
+            probability,
+            dict(named),
+            embedding,
+            channels=sound.channels,
+            familiarity=familiarity,
+            silent=sound.silent,
         )
 
 

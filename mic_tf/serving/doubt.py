@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from mic_tf.serving.classifier import SILENCE, Answer, Window
+from mic_tf.serving.classifier import Answer, Window
 
 UNSURE = "unsure"
 
@@ -20,9 +20,9 @@ class Doubt:
     min_familiarity: float = 0.0
 
     def family(self, answer: Answer | Window) -> str:
-        """The answer's family, or `unsure`."""
-        if answer.family == SILENCE:
-            return SILENCE
+        """The answer's family, or `unsure`; of silence there is no doubt."""
+        if answer.silent:
+            return answer.family
         strange = self.min_familiarity > 0 and answer.familiarity < self.min_familiarity
         if strange or answer.probability < self.min_probability:
             return UNSURE

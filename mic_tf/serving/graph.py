@@ -1,7 +1,9 @@
 """The exported graph: waveforms of any length in, families out, TensorFlow alone.
 
 Everything that an answer depends on is in the graph: front-end, length rule,
-temperature. It holds no training op, no Keras object and no Python.
+temperature. It holds no training op, no Keras object and no Python. It gives
+probabilities for silence too, which is for the caller to tell: each of its windows
+swings around a constant by 0.001 at most.
 """
 
 import dataclasses

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,8 @@ TFLITE_SUFFIX = ".tflite"
 Infer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """From windows, float32 [windows, 64000], to probabilities and embedding.
 
-The windows are the caller's memory, which holds others after the call."""
+The windows are the caller's memory, which holds others after the call. Several threads
+may call it at once."""
 
 _ALIGNMENT = 64
 """Bytes at whose multiples TensorFlow's tensors begin."""
@@ -34,7 +36,8 @@ def open_model(path: str) -> tuple[contracts.Contract, Infer]:
         TFLite file in it.
 
     Raises:
-      UserError: there is no whole export, or one that this program refuses.
+      UserError: there is no whole export, one that may not be read, or one that this
+        program refuses.
     """
     if not files.exists(path):
         raise UserError(f"{path}: no such file or folder; an exported model expected")
@@ -135,9 +138,15 @@ def _tflite(path: str, contract: contracts.Contract) -> Infer:
             f"{path}: not a TFLite model of ours: {files.reason(error)}"
         ) from error
     _check_widths(path, widths, contract)
+    # An interpreter has one place for what goes in and what comes out.
+    one_at_a_time = threading.Lock()
+
+    def run(window: np.ndarray) -> dict[str, np.ndarray]:
+        with one_at_a_time:
+            return runner(waveform=window[np.newaxis])
 
     def infer(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        answers = [runner(waveform=window[np.newaxis]) for window in windows]
+        answers = [run(window) for window in windows]
         names = ("probabilities", "embedding")
         probabilities, embedding = (
             np.concatenate([answer[name] for answer in answers]) for name in names

@@ -1,6 +1,7 @@
 """Which files of a collection sound most alike."""
 
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -37,25 +38,31 @@ def neighbours(
 
     Args:
       answers: of the whole collection, as `Classifier.classify_files` gives them.
+        A file that is there twice, by whatever links, is one neighbour, and none of
+        its own.
       count: how many for each file at most.
 
     Yields:
       For each file in order its neighbours, the most similar first, or its error.
     """
-    names = [path for path, answer in answers if isinstance(answer, Answer)]
-    vectors = [answer.embedding for _, answer in answers if isinstance(answer, Answer)]
-    unit = metrics.unit(np.array(vectors))
-    row = 0
+    known: dict[str, tuple[str, np.ndarray]] = {}
+    for path, answer in answers:
+        if isinstance(answer, Answer):
+            known.setdefault(os.path.realpath(path), (path, answer.embedding))
+    row_of = {file: row for row, file in enumerate(known)}
+    names = [path for path, _ in known.values()]
+    unit = metrics.unit(np.array([embedding for _, embedding in known.values()]))
+    most = min(count, len(names) - 1)
     for path, answer in answers:
         if isinstance(answer, UserError):
             yield Neighbour(path, error=str(answer).removeprefix(f"{path}: "))
             continue
-        similarity = unit @ unit[row]
-        similarity[row] = -np.inf
-        order = np.argsort(-similarity, kind="stable")[: min(count, len(names) - 1)]
+        own = row_of[os.path.realpath(path)]
+        similarity = unit @ unit[own]
+        similarity[own] = -np.inf
+        order = np.argsort(-similarity, kind="stable")[:most]
         for rank, other in enumerate(order, start=1):
             yield Neighbour(path, rank, names[other], float(similarity[other]))
-        row += 1
 
 
 class Csv(rows.Layout):

@@ -53,11 +53,20 @@ def check(path: str) -> None:
 
 
 def written(path: str) -> str:
-    """What a run left: `PATH.partial` if there is one, else PATH, else nothing."""
+    """What a run left: `PATH.partial` if there is one, else PATH, else nothing.
+
+    Raises:
+      UserError: it cannot be read.
+    """
     target = files.link_target(path)
     for candidate in (target + PARTIAL, target):
-        if files.exists(candidate) and not files.is_stream(candidate):
-            return files.read_bytes(candidate).decode("utf-8", "surrogateescape")
+        try:
+            if files.exists(candidate) and not files.is_stream(candidate):
+                return files.read_bytes(candidate).decode("utf-8", "surrogateescape")
+        except (tf.errors.OpError, OSError) as error:
+            raise UserError(
+                f"{candidate}: cannot be read: {files.reason(error)}"
+            ) from error
     return ""
 
 

@@ -72,6 +72,7 @@ def _earlier(layout: rows.Layout, out: str, made_by: resuming.Origin) -> list[ro
     """The answers in a result, or in what a stopped run left of one."""
     if not out or not isinstance(layout, _RESUMABLE):
         raise UserError("--resume: needs --out and --format=csv or --format=json")
+    output.check(out)
     text = resuming.earlier(out, made_by)
     try:
         found = layout.rows_of(text)

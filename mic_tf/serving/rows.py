@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from mic_tf.serving.classifier import Answer
 from mic_tf.serving.doubt import NEVER, UNSURE, Doubt
 
 FORMATS = ("table", "csv", "json")
+
+_NO_OBJECT_YET = re.compile(r"\s*(\[\s*(\]\s*|\n\{.*)?)?")
+"""A JSON result without rows, or one that breaks off before its first is whole."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,9 +94,9 @@ class Csv(Layout):
         Raises:
           UserError: the text has other columns, or is not CSV.
         """
-        whole = text[: text.rfind("\n") + 1]
-        if whole and not whole.startswith(self.head):
+        if not (text.startswith(self.head) or self.head.startswith(text)):
             raise UserError(f"other columns than {self.head.strip()}")
+        whole = text[: text.rfind("\n") + 1]
         found = []
         try:
             for cells in csv.DictReader(io.StringIO(whole)):
@@ -135,17 +139,17 @@ class Json(Layout):
         """The whole rows of a text that may break off anywhere.
 
         Raises:
-          UserError: the text is JSON of something else.
+          UserError: the text is something else, whole or not.
         """
         try:
-            objects, is_whole = json.loads(text or "[]"), True
+            objects = json.loads(text)
         except ValueError:
-            objects, is_whole = list(_objects(text)), False
+            objects = list(_objects(text))
         found = []
         for content in objects if isinstance(objects, list) else ():
             with contextlib.suppress(TypeError):
                 found.append(Row(**content))
-        if is_whole and objects and not found:
+        if not found and (objects or not _NO_OBJECT_YET.fullmatch(text)):
             raise UserError("other content than answers")
         return [row for row in found if not row.error]
 

@@ -62,6 +62,50 @@ def test_patterns_expand_to_files_and_folders(folder):
     assert found(folder, "**/*.mp3") == ["sub/c.mp3"]
 
 
+@pytest.mark.parametrize("pattern", ["*/takes", "**/takes", "**/takes/", "*/tak*/**/"])
+def test_folders_that_a_pattern_names_are_searched(folder, pattern):
+    for name in ("one/takes/e.wav", "two/takes/old/takes/f.wav"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).touch()
+    expected = ["one/takes/e.wav", "two/takes/old/takes/f.wav"]
+    assert found(folder, pattern) == expected
+
+
+def test_a_pattern_finds_a_file_once(folder):
+    (folder / "sub" / "up").symlink_to(folder, target_is_directory=True)
+    assert found(folder, "*") == ["a.FLAC", "b.wav", "notes.txt", "sub/c.mp3"]
+    for pattern in ("**", "**/*", "**/**"):
+        expected = ["a.FLAC", "b.wav", "notes.txt", "sub/c.mp3"]
+        assert found(folder, pattern) == expected
+    assert found(folder, "**/*.wav") == ["b.wav"]
+    assert found(folder, "s*/**/*.wav") == ["sub/up/b.wav"]
+    assert found(folder, "**/sub/**/*.mp3") == ["sub/c.mp3"]
+
+
+def test_two_stars_go_into_linked_folders_but_not_into_hidden_ones(
+    folder, tmp_path_factory
+):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "d.ogg").touch()
+    (folder / "link").symlink_to(elsewhere, target_is_directory=True)
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden" / "e.ogg").touch()
+    assert found(folder, "**/*.ogg") == ["link/d.ogg"]
+
+
+def test_an_empty_folder_comes_out_of_one_star_only(folder):
+    (folder / "subs").mkdir()
+    assert found(folder, "sub*") == ["sub/c.mp3", "subs"]
+    assert found(folder, "**/sub*") == ["sub/c.mp3"]
+    assert found(folder, "**/subs") == ["**/subs"]
+
+
+def test_a_pattern_without_a_folder_is_one_of_the_current_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert list(find_audio(["**/*.mp3"])) == ["sub/c.mp3"]
+    assert list(find_audio(["**/s*", "*.wav"])) == ["sub/c.mp3", "b.wav"]
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(folder):
     (folder / "take[1].wav").touch()
     assert found(folder, "take[1].wav") == ["take[1].wav"]

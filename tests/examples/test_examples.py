@@ -39,12 +39,15 @@ def classifier(export) -> Classifier:
 
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory) -> list[str]:
-    """A short, a stereo and a long file of 16 bits and 16 kHz."""
+    """A short, a stereo, a long and two silent files of 16 bits and 16 kHz."""
     folder = tmp_path_factory.mktemp("sounds")
     random = np.random.default_rng(0)
     for name, shape in {"a": (5_000,), "b": (64_000, 2), "c": (150_000,)}.items():
         sound = np.cumsum(random.uniform(-1, 1, shape), axis=0)
         soundfile.write(folder / f"{name}.wav", sound / np.abs(sound).max(), 16_000)
+    soundfile.write(folder / "d.wav", np.zeros(64_000), 16_000)
+    noise = 0.2 + 5e-4 * random.uniform(-1, 1, [70_000, 2])
+    soundfile.write(folder / "e.wav", noise, 16_000)
     return [str(path) for path in sorted(folder.iterdir())]
 
 
@@ -61,6 +64,8 @@ def check_lines(lines: list[str], sounds: list[str], classifier: Classifier) -> 
         wanted = classifier(path)
         assert (name, family) == (path, wanted.family)
         assert float(probability) == pytest.approx(wanted.probability, abs=2e-3)
+    silent = [line.endswith(": silence 1.0000") for line in lines]
+    assert silent == [False, False, False, True, True]
 
 
 def test_the_tflite_client_needs_numpy_and_an_interpreter_only():

@@ -1,5 +1,6 @@
 """The Python API: the same answers for files, waveforms, windows in batches."""
 
+import concurrent.futures
 import json
 import shutil
 import threading
@@ -13,9 +14,10 @@ import mic_tf
 from mic_tf import bundled
 from mic_tf.audio import waveforms
 from mic_tf.errors import UserError
-from mic_tf.serving import models
+from mic_tf.serving import models, tflite
 from mic_tf.serving.classifier import SILENCE, Answer, Classifier
 from mic_tf.taxonomy import FAMILIES
+from mic_tf.training import workfolder
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +179,27 @@ def test_batches_over_files_change_neither_answers_nor_order(
             )
 
 
+@pytest.fixture(scope="module")
+def of_tflite(tiny_workdir, tiny_export, tmp_path_factory) -> Classifier:
+    folder = tmp_path_factory.mktemp("tflite")
+    run = workfolder.load_run(str(tiny_workdir))
+    (folder / "model.tflite").write_bytes(tflite.convert(run, "float32"))
+    shutil.copy(tiny_export / "contract.json", folder)
+    return Classifier.load(folder / "model.tflite")
+
+
+@pytest.mark.parametrize("kind", ["classifier", "of_tflite"])
+def test_several_threads_get_the_answers_that_each_gets_alone(kind, request):
+    infer = request.getfixturevalue(kind)._infer
+    random = np.random.default_rng(0)
+    windows = random.uniform(-0.5, 0.5, [8, 1, 64_000]).astype(np.float32)
+    alone = [infer(window)[0] for window in windows]
+    with concurrent.futures.ThreadPoolExecutor(max_workers=8) as threads:
+        for _ in range(3):
+            found = [answer[0] for answer in threads.map(infer, windows)]
+            np.testing.assert_allclose(found, alone, atol=1e-5)
+
+
 def test_several_runs_of_one_classifier_do_not_disturb_each_other(classifier, folder):
     forwards = [str(folder / f"{name}.wav") for name in ("long", "note", "short")]
     expected = {path: classifier(path).probabilities for path in forwards}
@@ -248,10 +271,10 @@ def test_a_bad_file_raises_where_one_answer_was_asked(classifier, folder):
 
 def test_near_silence_is_no_family(classifier, folder):
     answer = classifier(folder / "quiet.wav")
-    assert answer.family == SILENCE
+    assert answer.family == SILENCE and answer.silent
     assert set(answer.probabilities.values()) == {0.0}
-    louder = 0.002 * np.sin(np.arange(20_000))
-    assert classifier(louder, 16_000).family in FAMILIES
+    louder = classifier(0.002 * np.sin(np.arange(20_000)), 16_000)
+    assert louder.family in FAMILIES and not louder.silent
 
 
 def test_embeddings_are_rows_in_the_order_of_the_files(classifier, folder):

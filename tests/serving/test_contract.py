@@ -88,3 +88,9 @@ def test_a_damaged_file_is_refused(tmp_path, text):
     (tmp_path / "contract.json").write_text(text)
     with pytest.raises(UserError, match="contract.json"):
         contracts.read(str(tmp_path))
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    (tmp_path / "contract.json").mkdir()
+    with pytest.raises(UserError, match=r"contract.json: cannot be read: .*directory"):
+        contracts.read(str(tmp_path))

@@ -112,6 +112,21 @@ def test_an_answer_is_unsure_where_the_sound_is_strange(classifier):
     assert doubt.family(silent) == SILENCE
 
 
+def test_a_class_that_is_named_silence_can_be_unsure():
+    def infer(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.tile([0.9, 0.1], [len(windows), 1]), np.zeros([len(windows), 2])
+
+    classifier = Classifier(contracts.Contract((SILENCE, "drum"), 2), infer)
+    sound = np.tile([0.5, -0.5], SECOND).astype(np.float32)
+    doubt = Doubt(min_probability=0.95)
+    heard, silent = classifier(sound, SECOND), classifier(0.0 * sound, SECOND)
+    assert (heard.family, heard.silent) == (SILENCE, False)
+    assert (silent.family, silent.silent) == (SILENCE, True)
+    assert (doubt.family(heard), doubt.family(silent)) == (UNSURE, SILENCE)
+    found = classifier.classify_windows([(0.0, sound), (2.0, 0.0 * sound)])
+    assert list(map(doubt.family, found)) == [UNSURE, SILENCE]
+
+
 def test_silent_windows_do_not_make_a_sound_strange(classifier):
     sound = np.zeros(12 * SECOND, np.float32)
     sound[:SECOND] = 0.5

@@ -2,9 +2,24 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from mic_tf.errors import UserError
 from mic_tf.serving import models
 from mic_tf.taxonomy import NOTE_SAMPLES
+
+
+def test_a_model_that_may_not_be_looked_at_is_refused_with_the_reason(monkeypatch):
+    reason = "nowhere://host/model: cannot be read: File system scheme 'nowhere' not i"
+    with pytest.raises(UserError, match=reason):
+        models.open_model("nowhere://host/model")
+
+    def denied(path):
+        raise tf.errors.PermissionDeniedError(None, None, "no credentials\n at line 1")
+
+    monkeypatch.setattr(tf.io.gfile, "exists", denied)
+    with pytest.raises(UserError, match="gs://m: cannot be read: no credentials$"):
+        models.open_model("gs://m")
 
 
 def test_room_for_windows_is_read_where_it_is():

@@ -30,6 +30,20 @@ def test_the_nearest_by_angle_come_first():
     assert found[2] == neighbours.Neighbour("broken.wav", error="no audio in it")
 
 
+def test_a_file_that_is_named_twice_is_one_neighbour_and_none_of_its_own(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    first, again, linked = ["east.wav", "./east.wav", str(tmp_path / "link" / "up.wav")]
+    answers = [
+        (first, answer(1, 0)),
+        (linked, answer(0, 1)),
+        (again, answer(1, 0)),
+        (str(tmp_path / "up.wav"), answer(0, 1)),
+    ]
+    found = list(neighbours.neighbours(answers, 3))
+    assert [n.file for n in found] == [path for path, _ in answers]
+    assert [n.neighbour for n in found] == [linked, first, linked, first]
+
+
 def test_no_more_neighbours_than_other_files():
     found = list(neighbours.neighbours(ANSWERS, 10))
     assert len(found) == 4 * 3 + 1

@@ -250,6 +250,22 @@ def test_a_result_with_other_columns_is_not_resumed(classifier, paths, tmp_path)
         prediction.predict(classifier, paths, options)
 
 
+@pytest.mark.parametrize("layouts", [("csv", "json"), ("json", "csv")])
+def test_a_result_in_another_layout_is_not_resumed(
+    classifier, paths, tmp_path, layouts
+):
+    out = tmp_path / "out"
+    options = dataclasses.replace(OPTIONS, out=str(out), layout=layouts[0])
+    prediction.predict(classifier, paths[:1], options)
+    whole = out.read_bytes()
+    options = dataclasses.replace(options, layout=layouts[1], resume=True)
+    for content in (whole, whole[:-10]):
+        out.write_bytes(content)
+        with pytest.raises(UserError, match="out: cannot be resumed: other co"):
+            prediction.predict(classifier, paths, options)
+        assert out.read_bytes() == content
+
+
 def test_an_old_result_stays_until_the_new_one_is_whole(classifier, paths, tmp_path):
     out = tmp_path / "out.csv"
     out.write_text("old")
@@ -271,9 +287,11 @@ def test_a_result_that_cannot_be_written_is_a_users_error(classifier, paths, tmp
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "by.txt").touch()
     for name in ("taken", "taken/", "new/"):
-        options = dataclasses.replace(OPTIONS, out=f"{tmp_path}/{name}")
-        with pytest.raises(UserError, match=f"{name}: cannot be written: .*folder"):
-            prediction.predict(Unasked(classifier.contract, None), paths[:1], options)
+        anew = dataclasses.replace(OPTIONS, out=f"{tmp_path}/{name}")
+        for options in (anew, dataclasses.replace(anew, resume=True)):
+            unasked = Unasked(classifier.contract, None)
+            with pytest.raises(UserError, match=f"{name}: cannot be written: .*folder"):
+                prediction.predict(unasked, paths[:1], options)
     assert sorted(os.listdir(tmp_path)) == ["a.wav", "b.wav", "d.flac", "taken"]
     with pytest.raises(UserError, match="a.wav: the folder cannot be made"):
         options = dataclasses.replace(OPTIONS, out=f"{paths[0]}/out.csv")
@@ -281,6 +299,18 @@ def test_a_result_that_cannot_be_written_is_a_users_error(classifier, paths, tmp
     with pytest.raises(UserError, match="taken: cannot be written"):
         alike = dataclasses.replace(OPTIONS, out=str(tmp_path / "taken"), neighbours=1)
         prediction.predict_neighbours(Unasked(classifier.contract, None), paths, alike)
+
+
+@pytest.mark.parametrize("name", ["out.partial", "out.model"])
+def test_an_earlier_result_that_cannot_be_read_is_a_users_error(
+    classifier, paths, tmp_path, name
+):
+    options = dataclasses.replace(OPTIONS, out=str(tmp_path / "out"), resume=True)
+    prediction.predict(classifier, paths[:1], options)
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=f"{name}: cannot be read: .*directory"):
+        prediction.predict(Unasked(classifier.contract, None), paths, options)
 
 
 @pytest.mark.parametrize("layout", ["csv", "json", "table"])

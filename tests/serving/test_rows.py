@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mic_tf.errors import UserError
-from mic_tf.serving import rows
+from mic_tf.serving import neighbours, rows, timeline
 from mic_tf.serving.classifier import Answer
 from mic_tf.serving.doubt import Doubt
 
@@ -119,13 +119,42 @@ def test_json_that_another_program_wrote_anew_is_read(changed):
     assert layout.rows_of(text) == [FOUND[0], FOUND[2]]
 
 
-def test_json_of_something_else_is_refused():
+SEGMENT = timeline.Segment("a.wav", 0.0, 4.0, "drum", 0.75)
+NEIGHBOUR = neighbours.Neighbour("a.wav", 1, "b.wav", 0.5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *('{"a": 1}', "[1, 2]", '[{"name": "a.wav"}]', "{}", "0", "null", "{", "text"),
+        '[\n{"name": "a.wav"}',
+        '[\n{"name": "a.wav"},\n{"file": "a.w',
+        '[{"file": "a.wav", "family": "drum"}, {"file": "b.wav"',
+        '[\n  {\n    "file": "a.wav",\n    "family',
+        text_of(rows.layout("csv", LABELS, [])),
+        text_of(rows.layout("csv", LABELS, []))[:-5],
+        text_of(rows.Json(), [SEGMENT, SEGMENT]),
+        text_of(rows.Json(), [SEGMENT, SEGMENT])[:-10],
+        text_of(rows.Json(), [NEIGHBOUR])[:-3],
+    ],
+)
+def test_json_of_something_else_is_refused(text):
     layout = rows.layout("json", LABELS, [])
-    for text in ('{"a": 1}', "[1, 2]", '[{"name": "a.wav"}]'):
-        with pytest.raises(UserError, match="other content than answers"):
-            layout.rows_of(text)
-    for text in ("", "[\n", "[\n\n]\n", '[\n{"file": "a'):
+    with pytest.raises(UserError, match="other content than answers"):
+        layout.rows_of(text)
+
+
+def test_json_that_breaks_off_before_its_first_row_has_none():
+    layout = rows.layout("json", LABELS, [])
+    for text in ("", "\n", "[", "[\n", "[]", "[\n\n]\n", '[\n{"file": "a'):
         assert layout.rows_of(text) == []
+
+
+def test_csv_of_something_else_is_refused_without_a_whole_line_too():
+    layout = rows.layout("csv", LABELS, [])
+    for text in (json.dumps([{"file": "a.wav"}]), "file,start,end,", "text", "[\n"):
+        with pytest.raises(UserError, match="other columns than file,family,"):
+            layout.rows_of(text)
 
 
 def test_a_row_that_was_changed_by_hand_is_not_read():
