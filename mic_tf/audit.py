@@ -55,9 +55,10 @@ def main(arguments: list[str]) -> int:
     builder = catalogue.load_builder(flag.dataset, flag.data_dir)
     records = batches.open_records(builder)
     selected = selected_notes(records.index, flag.splits, flag.max_notes)
+    files.check_writable(flag.out)
     result = audit_report.run(records, selected, builder.info.full_name)
-    audit_report.write(flag.out, result, records)
     print(audit_report.lines(result))
+    audit_report.write(flag.out, result, records)
     logging.info("written to %s", flag.out)
     return command.EXIT_OK
 

@@ -99,6 +99,10 @@ def main(arguments: list[str]) -> int:
     )
     split = flag.split or evaluator.default_split(partition)
     partition, words = division.of_part(partition, words, split)
+    folder = flag.out or files.join(
+        _beside(flag.workdir or flag.model), "eval", evaluator.folder_name(name, split)
+    )
+    files.check_writable(folder)
     found = evaluator.answers(
         subject, records, partition.part(split), batch_size=flag.batch_size
     )
@@ -115,14 +119,12 @@ def main(arguments: list[str]) -> int:
     training = heard.in_training(subject, records, name, partition, folders)
     result |= _checks(flag, subject, other, records, partition, training, found, name)
     result["remarks"] = sections.remarks(result)
-    folder = flag.out or files.join(
-        _beside(flag.workdir or flag.model), "eval", evaluator.folder_name(name, split)
-    )
-    evaluator.write(folder, result, found, records)
-    history = callbacks.read_history(flag.workdir) if flag.workdir else []
-    report.write(folder, result, found, records, subject, training, history)
     print(evaluator.table(result))
     _print_effects(result)
+    history = callbacks.read_history(flag.workdir) if flag.workdir else []
+    report.write(folder, result, found, records, subject, training, history)
+    # Last: metrics.json says that all of it is there.
+    evaluator.write(folder, result, found, records)
     logging.info("written to %s", folder)
     return command.EXIT_OK
 

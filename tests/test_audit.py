@@ -53,6 +53,19 @@ def test_page_shows_and_plays_an_example_of_every_kind(audited):
     assert len(outline.all("audio")) == len(outline.all("img")) >= len(expected)
 
 
+def test_a_folder_that_cannot_be_made_is_said_before_anything_is_read(
+    audited, tmp_path
+):
+    folder, *_ = audited
+    file = tmp_path / "file"
+    file.touch()
+    data_dir = f"--data_dir={folder.parent}/data"
+    done = call("--dataset=nsynth_jsonwav", data_dir, f"--out={file}")
+    assert done.returncode == 2
+    assert f"error: {file}: " in done.stderr
+    assert done.stdout == ""
+
+
 def test_unknown_split_is_a_mistake_that_names_the_known_ones(small_dataset):
     index = batches.open_records(small_dataset).index
     message = "no split 'dev'; the data set has train, valid, test"

@@ -63,6 +63,12 @@ def test_notes_that_were_trained_on_are_all_heard(workdir, tmp_path):
     assert all("100%" in row for row in runs_table.rows([str(folder)]))
 
 
+def test_a_folder_with_brackets_in_its_name_is_found(workdir, tmp_path):
+    folder = tmp_path / "lr[0.1]"
+    shutil.copytree(workdir, folder)
+    assert len(runs_table.rows([str(folder)])) == 2
+
+
 def test_a_folder_that_was_not_evaluated_says_how(tmp_path):
     data = {"dataset": "d", "notes": {}}
     workfolder.write_config(str(tmp_path), RunSettings(), taxonomy.FAMILIES, data)

@@ -86,6 +86,24 @@ def test_train_evaluate_export_predict(trained, tmp_path):
     assert rows[0]["family"] in of_run["labels"]
 
 
+@pytest.mark.slow
+def test_an_evaluation_that_cannot_be_written_whole_does_not_count(trained, tmp_path):
+    """No figures without their report, which the scripts would take for done."""
+    (tmp_path / "eval" / "report.html").mkdir(parents=True)
+    done = call("evaluate", f"--workdir={trained}", f"--out={tmp_path}/eval")
+    assert done.returncode == 2
+    assert f"{tmp_path}/eval/report.html: cannot be written" in done.stderr
+    assert not (tmp_path / "eval" / "metrics.json").exists()
+    assert "official split" in done.stdout  # What was measured is not lost.
+
+    file = tmp_path / "file"
+    file.touch()
+    done = call("evaluate", f"--workdir={trained}", f"--out={file}")
+    assert done.returncode == 2
+    assert own_lines(done.stderr)[-1].startswith(f"error: {file}: ")
+    assert done.stdout == ""
+
+
 def measured_with_effects(export: pathlib.Path, data_dir: str) -> dict:
     """Figures of the TFLite file, whose evaluation lies beside it.
 

@@ -51,23 +51,32 @@ def leakage_of(
 def excluded_from(
     subject: Subject, records: Records, dataset: str, exclude: str
 ) -> dict:
-    """`excluded` of `metrics.json`: files of ids left out, and notes they match.
+    """`excluded` and `untested` of `metrics.json`: ids left out, and notes they match.
 
     Args:
-      subject: the model. What its training left out is not tested in its own data set.
+      subject: the model. What its training left out is not tested in its own data set
+        either: `excluded`.
       records: the data set that is measured.
       dataset: its full name.
-      exclude: a file of note ids that are not tested.
+      exclude: a file of note ids that are not tested, whatever was trained on:
+        `untested`.
     """
     trained, of_training = subject.trained_on, ""
     if division.is_same_set(dataset, trained["dataset"]):
         of_training = trained["settings"].get("exclude", "")
-    paths = [path for path in dict.fromkeys((of_training, exclude)) if path]
-    if not paths:
-        return {}
-    ids = set().union(*(read_exclusions(path) for path in paths))
-    notes = int(np.isin(records.index.ids, sorted(ids)).sum())
-    return {"excluded": {"file": ", ".join(paths), "notes": notes}}
+    paths = {"excluded": of_training}
+    if exclude != of_training:
+        paths["untested"] = exclude
+    return {
+        key: {"file": path, "notes": _matched(path, records)}
+        for key, path in paths.items()
+        if path
+    }
+
+
+def _matched(path: str, records: Records) -> int:
+    """Notes of a data set that a file of ids names."""
+    return int(np.isin(records.index.ids, sorted(read_exclusions(path))).sum())
 
 
 def comparison_with(
@@ -87,11 +96,11 @@ def comparison_with(
       batch_size: notes a batch.
 
     Returns:
-      What `comparison.compare` says, `other` and `heard`: how many of the notes the
-      other model was trained on.
+      What `comparison.compare` says, `other`, `heard`: how many of the notes the
+      other model is known to have been trained on, and its `protocol_words`.
     """
     try:
-        partition, _ = division.partition_for(other.trained_on, records, dataset)
+        partition, words = division.partition_for(other.trained_on, records, dataset)
     except UserError as error:
         raise UserError(f"--compare={other.name}: {error}") from error
     selected = np.zeros(len(records.index), bool)
@@ -101,7 +110,8 @@ def comparison_with(
         raise ValueError("two passes over the same notes differ in their order")
     heard = partition.heard & selected
     table = comparison.compare(_right(found), _right(theirs))
-    return {"comparison": {**table, "other": other.name, "heard": int(heard.sum())}}
+    about = {"other": other.name, "heard": int(heard.sum()), "protocol_words": words}
+    return {"comparison": {**table, **about}}
 
 
 def _right(found: Answers) -> np.ndarray:

@@ -91,7 +91,11 @@ def folder_name(dataset: str, split: str) -> str:
 
 
 def default_split(partition: Partition) -> str:
-    """`test` where there is one, else `valid`, else the first that has notes."""
+    """`test` where there is one, else `valid`.
+
+    Raises:
+      UserError: neither has notes.
+    """
     present = [name for name, part in partition.parts.items() if part.any()]
     for name in ("test", "valid"):
         if name in present:
@@ -185,7 +189,7 @@ def _fitted_on(subject: Subject, split: str, protocol: str) -> list[str]:
 def write(
     folder: str, result: dict[str, Any], found: Answers, records: Records
 ) -> None:
-    """Writes `metrics.json`, `predictions.csv` and `confusion.png`."""
+    """Writes `predictions.csv`, `confusion.png` and, last, `metrics.json`."""
     from mic_tf.evaluation import pictures
 
     labels = tuple(result["labels"])

@@ -1,6 +1,7 @@
 """What is measured of a note's sound in one pass: level, faults, pitch, likeness."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -137,7 +138,11 @@ def _measure(waveform: tf.Tensor, label: tf.Tensor) -> dict[str, tf.Tensor]:
     waveform = _finite(waveform)
     magnitude = tf.abs(waveform)
     full = magnitude >= FULL_SCALE
-    in_run = full[:, 2:] & full[:, 1:-1] & full[:, :-2]
+    begins = full[:, 2:] & full[:, 1:-1] & full[:, :-2]
+    in_run = functools.reduce(
+        tf.logical_or,
+        (tf.pad(begins, [[0, 0], [later, 2 - later]]) for later in range(3)),
+    )
     pitch, periodicity, at_label = _periods(waveform, label)
     return {
         "not_finite": not_finite,

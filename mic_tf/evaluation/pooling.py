@@ -16,7 +16,7 @@ import numpy as np
 from mic_tf import files
 from mic_tf import settings as run_settings
 from mic_tf.errors import UserError
-from mic_tf.evaluation import evaluator, report, sections
+from mic_tf.evaluation import division, evaluator, report, sections
 from mic_tf.evaluation.evaluator import Answers
 from mic_tf.evaluation.markup import element, page, section, table
 from mic_tf.pipeline.batches import Records
@@ -101,7 +101,7 @@ def pool(workdirs: Sequence[str]) -> Pooled:
         subject,
         dataset=folds[0].result["dataset"],
         split=_SPLIT,
-        protocol="instrument",
+        protocol=_protocol(folds),
         protocol_words=f"{_words(folds)}; {_which(folds)}",
     )
     result |= report.details(found, records, labels)
@@ -116,9 +116,8 @@ def pool(workdirs: Sequence[str]) -> Pooled:
 
 
 def write(folder: str, pooled: Pooled) -> None:
-    """Writes `metrics.json`, `predictions.csv`, `confusion.png` and `report.html`."""
+    """Writes `report.html`, `predictions.csv`, `confusion.png`, last `metrics.json`."""
     result = pooled.result
-    evaluator.write(folder, result, pooled.found, pooled.records)
     rows = [
         (f["workdir"], f["fold"], f["n"], *(f"{f[name]:.3f}" for name in _FIGURES[1:]))
         for f in result["folds"]
@@ -140,6 +139,7 @@ def write(folder: str, pooled: Pooled) -> None:
     )
     text = page(title, head, element("main", *parts, id="main"))
     files.write_text(files.join(folder, report.FILE_NAME), text)
+    evaluator.write(folder, result, pooled.found, pooled.records)
 
 
 def _read(workdir: str) -> Fold:
@@ -209,6 +209,12 @@ def _check_tested_once(folds: Sequence[Fold]) -> None:
                     )
 
 
+def _protocol(folds: Sequence[Fold]) -> str:
+    """Of the pooled figures: what a fold was trained on makes all of them no test."""
+    named = {fold.result["protocol"] for fold in folds}
+    return division.TRAINED_ON if division.TRAINED_ON in named else "instrument"
+
+
 def _words(folds: Sequence[Fold]) -> str:
     """The protocol in words; where folds differ, as one heard more, each one's."""
     words = [fold.result["protocol_words"] for fold in folds]
@@ -268,12 +274,13 @@ def _caveats(folds: Sequence[Fold]) -> dict[str, Any]:
         unchecked = fold.result.get("leakage_unchecked", {}) | unchecked
     if unchecked:
         found["leakage_unchecked"] = unchecked
-    left_out = [f.result["excluded"] for f in folds if "excluded" in f.result]
-    if left_out:
-        # Each fold counts the notes of the whole data set.
-        names = dict.fromkeys(part["file"] for part in left_out)
-        notes = max(part["notes"] for part in left_out)
-        found["excluded"] = {"file": ", ".join(names), "notes": notes}
+    for key in ("excluded", "untested"):
+        left_out = [f.result[key] for f in folds if key in f.result]
+        if left_out:
+            # Each fold counts the notes of the whole data set.
+            names = dict.fromkeys(part["file"] for part in left_out)
+            notes = max(part["notes"] for part in left_out)
+            found[key] = {"file": ", ".join(names), "notes": notes}
     return found
 
 

@@ -37,8 +37,7 @@ def headline(result: dict[str, Any]) -> Markup:
         lines.append(_leakage(result["leakage"]))
     further = [*unchecked_words(result), *reservations(result)]
     lines += [element("p", words) for words in further]
-    if "excluded" in result:
-        lines.append(element("p", excluded_words(result["excluded"])))
+    lines += [element("p", words) for words in excluded_words(result)]
     return section(
         "Result", "result", *lines, element("dl", *figures, class_="figures"), *about
     )
@@ -55,11 +54,10 @@ def remarks(result: dict[str, Any]) -> list[str]:
     if "leakage" in result:
         lines.append(leakage.in_words(result["leakage"]))
     lines += [*unchecked_words(result), *reservations(result)]
-    if "excluded" in result:
-        lines.append(excluded_words(result["excluded"]))
+    lines += excluded_words(result)
     if "comparison" in result:
         lines.append(comparison_words(result))
-        lines += filter(None, [heard_words(result["comparison"])])
+        lines.append(heard_words(result["comparison"]))
     return lines
 
 
@@ -114,8 +112,17 @@ def reservations(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def excluded_words(excluded: dict[str, Any]) -> str:
-    return f"{excluded['notes']} notes are left out ({excluded['file']})"
+def excluded_words(result: dict[str, Any]) -> list[str]:
+    """A line for each list of notes of the data set that are left out."""
+    said = {
+        "excluded": "notes are left out of training and test",
+        "untested": "notes of the data set are not tested",
+    }
+    return [
+        f"{result[key]['notes']} {words} ({result[key]['file']})"
+        for key, words in said.items()
+        if key in result
+    ]
 
 
 def _leakage(found: dict[str, Any]) -> Markup:
@@ -149,9 +156,9 @@ def comparison_words(result: dict[str, Any]) -> str:
 
 
 def heard_words(compared: dict[str, Any]) -> str:
-    """A warning where the other run was trained on notes of the comparison."""
+    """What the other run was trained on; a warning where that was of these notes."""
     if not compared["heard"]:
-        return ""
+        return f"{compared['other']}: {compared['protocol_words']}"
     return (
         f"{compared['other']} heard {compared['heard']} of these {compared['n']} notes "
         "in training: its figure is no test"
@@ -171,14 +178,13 @@ def comparison(result: dict[str, Any]) -> Markup:
         f"{comparison_words(result)}. The test takes notes as independent, which those "
         "of one instrument are not."
     )
-    heard = heard_words(c)
-    warning = element("p", heard, class_="bad") if heard else ""
+    warning = {"class_": "bad"} if c["heard"] else {}
     headers = ("notes", "other right", "other wrong")
     return section(
         "Comparison",
         "comparison",
         element("p", words),
-        warning,
+        element("p", heard_words(c), **warning),
         table("Answers of both models", headers, rows),
     )
 

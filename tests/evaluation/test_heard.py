@@ -95,7 +95,7 @@ def test_what_a_training_left_out_is_left_out_of_its_own_data_set_alone(
     assert checks.excluded_from(model, other, "sample_folder/1.0.0", "") == {}
     left_out.unlink()
     found = checks.excluded_from(model, other, "sample_folder/1.0.0", str(not_tested))
-    assert found == {"excluded": {"file": str(not_tested), "notes": 1}}
+    assert found == {"untested": {"file": str(not_tested), "notes": 1}}
     with pytest.raises(UserError, match="trained without the notes that it names"):
         division.partition_for(model.trained_on, records, FULL_NAMES["main"])
 

@@ -44,7 +44,9 @@ def test_full_scale_counts_only_in_runs():
     waveform[::100] = 1.0
     assert measured(waveform)["clipped"] == 0
     waveform[500:510] = 1.0
-    assert measured(waveform)["clipped"] == 8
+    assert measured(waveform)["clipped"] == 10
+    waveform[700:703] = -1.0
+    assert measured(waveform)["clipped"] == 13
 
 
 def test_level_peak_and_offset_done_by_hand():

@@ -95,6 +95,22 @@ def test_files_are_written_and_agree(tmp_path):
     }
 
 
+def test_folds_that_were_trained_on_are_no_test(tmp_path):
+    workdirs = [write_fold(tmp_path, fold) for fold in (0, 1)]
+    path = tmp_path / "fold1/eval/nsynth_jsonwav-test/metrics.json"
+    result = json.loads(path.read_text()) | {"protocol": "trained_on"}
+    path.write_text(json.dumps(result))
+    assert pooling.pool(workdirs).result["protocol"] == "trained_on"
+
+
+def test_figures_come_after_the_page_that_shows_them(tmp_path):
+    pooled = pooling.pool([write_fold(tmp_path, 1)])
+    (tmp_path / "out" / "report.html").mkdir(parents=True)
+    with pytest.raises(UserError, match="report.html: cannot be written"):
+        pooling.write(str(tmp_path / "out"), pooled)
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
 def test_a_part_of_the_folds_is_called_so(tmp_path):
     pooled = pooling.pool([write_fold(tmp_path, 1)])
     words = "folds 1 of 2 pooled: not all notes were tested"
@@ -116,7 +132,7 @@ def test_what_is_said_of_one_fold_is_said_of_all(tmp_path):
     assert pooled["unfinished"] == "fold 1: 1 of 9"
     said = " ".join(pooled["remarks"])
     assert "leakage from other/1.0.0 was not looked for: it is not prepared" in said
-    assert "198 notes are left out (ids.txt)" in said
+    assert "198 notes are left out of training and test (ids.txt)" in said
 
 
 def recipe(**data) -> RunSettings:

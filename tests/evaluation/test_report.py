@@ -166,6 +166,9 @@ def test_a_comparison_with_a_run_that_heard_the_notes_is_called_so(written):
     lines = sections.remarks({**written.result, "comparison": heard})
     assert lines[-1].startswith("runs/other heard 5 of these 12 notes in training")
     assert not any("is no test" in line for line in written.result["remarks"])
+    own = written.result["comparison"]
+    assert f"{own['other']}: {own['protocol_words']}" in written.result["remarks"]
+    assert "no instrument of the test was heard" in own["protocol_words"]
 
 
 def test_screen_says_protocol_intervals_and_leakage(written):
