@@ -133,6 +133,11 @@ except UserError as error:
     assert "broken [1, 1] 2" in finished.stdout, finished.stderr
 
 
+def count_of(name: str) -> int:
+    """The notes in the name of a row, as `prepare, 1,234 notes`."""
+    return int(name.split(", ")[1].removesuffix(" notes").replace(",", ""))
+
+
 @pytest.mark.slow
 def test_growth_has_figures_of_every_size_and_between_the_largest(quick, monkeypatch):
     monkeypatch.setattr(commands, "run_module", forked)
@@ -145,8 +150,12 @@ def test_growth_has_figures_of_every_size_and_between_the_largest(quick, monkeyp
     assert [row.name.split(":")[0] for row in powers] == [
         "prepare",
         "epoch with validation",
-        "evaluate on test",
+        "evaluate",
     ]
+    # Each is of the notes that it goes through: all, train and valid, train alone.
+    for size in range(len(quick.growth_notes)):
+        notes = [count_of(name) for name in list(seconds)[3 * size : 3 * size + 3]]
+        assert notes[0] > notes[1] > notes[2] > 0
     assert not list(quick.folder.iterdir())
 
 

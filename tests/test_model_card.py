@@ -157,3 +157,4 @@ def test_a_folder_that_is_too_large_is_refused(run):
     finished = write_card(run, "--largest_mb=0.01")
     assert finished.returncode == 2
     assert "MB; 0.01 at most" in finished.stderr
+    assert not (run / "model" / "MODEL_CARD.md").exists()

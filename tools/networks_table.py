@@ -4,9 +4,9 @@ r"""Accuracy for a second of CPU: the networks beside each other, trained alike.
   python tools/networks_table.py --models=deep_cnn,mobile_cnn --seeds=0,1,2
 
 Trains each network with every seed by one flagfile, one after the other, and shows its
-accuracy on valid after so many seconds of CPU (user and system of the whole command,
-shared out to the epochs by their duration), in the mean of the seeds. No epoch is
-chosen. What is done is reused.
+accuracy on valid, by NSynth's own splits, after so many seconds of CPU (user and system
+of the whole command, shared out to the epochs by their duration), in the mean of the
+seeds. No epoch is chosen. What is done is reused.
 """
 
 import bisect
@@ -71,6 +71,9 @@ def main(arguments: list[str]) -> None:
         for value in values:
             if not value.isdigit():
                 raise UserError(f"--{name}={value}: whole numbers expected")
+    for name, values in (("models", flag.models), ("seeds", flag.seeds)):
+        if not values:
+            raise UserError(f"--{name}: one at least expected")
     moments = [int(value) for value in flag.after]
     courses = {
         model: [_course(model, seed) for seed in flag.seeds] for model in flag.models
@@ -109,11 +112,19 @@ def _course(model: str, seed: str) -> Course:
 
     workdir = pathlib.Path(flags.FLAGS.folder).absolute() / f"{model}-{seed}"
     taken = workdir / _TAKEN
+    arguments = _arguments(model, seed)
     if not taken.exists():
-        files.write_json(str(taken), round(_train(model, seed, workdir), 1))
+        seconds = round(_train(arguments, workdir), 1)
+        files.write_json(str(taken), {"cpu_seconds": seconds, "arguments": arguments})
+    kept = files.read_json(str(taken))
+    if not isinstance(kept, dict) or kept.get("arguments") != arguments:
+        raise UserError(
+            f"{workdir}: of other flags than these; remove it, or choose another "
+            "--folder"
+        )
     summary = files.read_json(str(workdir / "summary.json"))
     epochs = callbacks.read_history(str(workdir))
-    return course_of(epochs, files.read_json(str(taken)), summary["parameters"])
+    return course_of(epochs, kept["cpu_seconds"], summary["parameters"])
 
 
 def course_of(
@@ -133,7 +144,22 @@ def course_of(
     return Course(parameters, seconds, accuracy)
 
 
-def _train(model: str, seed: str, workdir: pathlib.Path) -> float:
+def _arguments(model: str, seed: str) -> list[str]:
+    """Of `train`, but for the work folder."""
+    flag = flags.FLAGS
+    return [
+        f"--flagfile={pathlib.Path(flag.recipe).absolute()}",
+        f"--data_dir={kept_runs.absolute(flag.data_dir)}",
+        f"--model={model}",
+        f"--seed={seed}",
+        # The other protocols train on valid where no epoch is chosen.
+        "--protocol=official",
+        "--select=last",
+        *([f"--epochs={flag.epochs}"] if flag.epochs else []),
+    ]
+
+
+def _train(arguments: list[str], workdir: pathlib.Path) -> float:
     """Trains one network; the seconds of CPU that it took."""
     if workdir.exists():
         raise UserError(
@@ -141,20 +167,8 @@ def _train(model: str, seed: str, workdir: pathlib.Path) -> float:
             "known; remove it"
         )
     print(workdir, file=sys.stderr, flush=True)
-    flag = flags.FLAGS
-    finished = processes.run_module(
-        "mic_tf.train",
-        [
-            f"--flagfile={pathlib.Path(flag.recipe).absolute()}",
-            f"--data_dir={kept_runs.absolute(flag.data_dir)}",
-            f"--model={model}",
-            f"--seed={seed}",
-            "--select=last",
-            *([f"--epochs={flag.epochs}"] if flag.epochs else []),
-            f"--workdir={workdir}",
-        ],
-    )
-    return finished.cpu_seconds
+    arguments = [*arguments, f"--workdir={workdir}"]
+    return processes.run_module("mic_tf.train", arguments).cpu_seconds
 
 
 if __name__ == "__main__":

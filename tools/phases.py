@@ -72,6 +72,9 @@ def main(arguments: list[str]) -> None:
                 print(f"{name}: {'done before' if done else 'begins'}", flush=True)
                 if not done:
                     run(dataset, protocol, phase, seed)
+                    there = metrics_of(workdir(name), dataset)
+                    if not there.exists():
+                        raise UserError(f"{there}: not written; evaluate the run")
             if name not in results and there.exists():
                 results[name] = figures(workdir(name), dataset)
                 write_results(path, results)
@@ -120,8 +123,9 @@ def workdir(name: str) -> pathlib.Path:
 
 
 def metrics_of(folder: pathlib.Path, dataset: str) -> pathlib.Path:
-    """The figures of a run on its test part."""
-    return folder / "eval" / f"{dataset}-test" / "metrics.json"
+    """The figures of a run on its test part; the data set may have a label."""
+    labelled = sorted(folder.glob(f"eval/{dataset}_*-test/metrics.json"))
+    return next(iter(labelled), folder / "eval" / f"{dataset}-test" / "metrics.json")
 
 
 def run(dataset: str, protocol: str, phase: str, seed: str) -> None:

@@ -59,6 +59,8 @@ def write(
     given = flags.FLAGS
     if arguments or not (given.out and given.dataset):
         raise UserError("--dataset, --out: give both, and flags only")
+    import soundfile
+
     written = notes = 0
     for note in _read(given.dataset, given.data_dir, given.max_notes):
         if "/" in note.family or note.family in (".", ".."):
@@ -69,8 +71,9 @@ def write(
             for copy in range(given.copies):
                 path = folder / f"{file_name(note.name)}-{copy}"
                 written += write_copy(note, copy, path)
-        except OSError as error:
-            raise UserError(f"--out={given.out}: {folder}: {error.strerror}") from error
+        except (OSError, soundfile.LibsndfileError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"--out={given.out}: {folder}: {reason}") from error
         notes += 1
     print(f"{written} files of {notes} notes: {given.out}")
 

@@ -39,6 +39,7 @@ def main(arguments: list[str]) -> None:
         raise UserError("--out: give the folder, and flags only")
     import soundfile
 
+    from mic_tf import files
     from mic_tf.datasets.soundfont_notes import planning, rendering
 
     path = flags.FLAGS.soundfont or rendering.default_path()
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> None:
             )
             # The folder below the class is the instrument.
             folder = out / split / name / f"{name}_{pathlib.Path(bank.path).stem}"
-            folder.mkdir(parents=True, exist_ok=True)
+            files.make_folder(str(folder))
             for pitch, velocity in notes:
                 note = planning.PlannedNote(instrument, pitch, velocity)
                 target = folder / f"{pitch:03d}-{velocity:03d}.wav"

@@ -28,6 +28,7 @@ def main(arguments: list[str]) -> None:
         raise UserError("--workdir, --out: give both, and flags only")
     import soundfile
 
+    from mic_tf import files
     from mic_tf.datasets import catalogue
     from mic_tf.pipeline import batches
     from mic_tf.training import training_data, workfolder
@@ -37,7 +38,7 @@ def main(arguments: list[str]) -> None:
     records = batches.open_records(builder, skip_bad=data.data.skip_bad)
     part = training_data.divide(data, records).part(_SPLIT.value)
     selected = _first_of_each_family(part, records.index.family, _COUNT.value)
-    os.makedirs(_OUT.value, exist_ok=True)
+    files.make_folder(_OUT.value)
     for waveform, _, _, row in batches.evaluation_batches(
         records, selected, batch_size=1
     ):

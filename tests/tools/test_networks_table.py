@@ -71,17 +71,27 @@ def test_each_network_is_trained_once_and_its_cpu_time_kept(
     networks_table.main([])
     first = capsys.readouterr().out
     assert "| mobile_cnn | 99 | 3 | 3.3 | 0.750 | 0.700 | 10 |" in first
+    wanted = {"--select=last", "--epochs=3", "--protocol=official"}
     assert [run[2] for run in trained] == ["--model=deep_cnn", "--model=mobile_cnn"]
-    assert all({"--select=last", "--epochs=3"} <= set(run) for run in trained)
+    assert all(wanted <= set(run) for run in trained)
     networks_table.main([])
     assert capsys.readouterr().out == first
     assert len(trained) == 2
+    asked(models=["deep_cnn", "mobile_cnn"], after=["9"], epochs=40)
+    with pytest.raises(UserError, match="deep_cnn-0: of other flags than these"):
+        networks_table.main([])
 
 
 def test_a_run_whose_cpu_time_is_not_known_is_refused(asked, tmp_path):
     (tmp_path / "runs" / "deep_cnn-0").mkdir(parents=True)
     asked(models=["deep_cnn"])
     with pytest.raises(UserError, match="deep_cnn-0: begun, but not finished in one"):
+        networks_table.main([])
+
+
+def test_a_list_with_nothing_in_it_is_named(asked):
+    asked(seeds=[])
+    with pytest.raises(UserError, match="--seeds: one at least expected"):
         networks_table.main([])
 
 

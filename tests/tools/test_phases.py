@@ -12,9 +12,11 @@ from tools import phases
 PROJECT = pathlib.Path(__file__).parents[2]
 
 
-def measured(folder: pathlib.Path, accuracy: float) -> None:
+def measured(
+    folder: pathlib.Path, accuracy: float, dataset: str = "soundfont_notes"
+) -> None:
     """A run as it lies there when it is trained and evaluated."""
-    evaluation = folder / "eval" / "soundfont_notes-test"
+    evaluation = folder / "eval" / f"{dataset}-test"
     evaluation.mkdir(parents=True)
     figures = {"n": 1483, "accuracy": accuracy, "macro_f1": accuracy / 2}
     (evaluation / "metrics.json").write_text(json.dumps(figures))
@@ -47,6 +49,15 @@ def test_what_is_done_is_not_trained_again_and_stands_in_the_table(folder):
         "| soundfont_notes | phase1 | random | 2 | 1,483 | 0.625 (0.500 to 0.750) "
         "| 0.312 (0.250 to 0.375) | 2.0 |"
     )
+
+
+def test_a_set_prepared_under_a_label_is_found_too(tmp_path):
+    run = tmp_path / "soundfont_notes" / "random" / "phase1-0"
+    measured(run, 0.5, dataset="soundfont_notes_mine")
+    only = ("--only=phase1", "--protocols=random", "--datasets=soundfont_notes")
+    finished = call(f"--folder={tmp_path}", "--seeds=0", *only)
+    assert "done before" in finished.stdout
+    assert "| soundfont_notes | phase1 | random | 1 | 1,483 |" in finished.stdout
 
 
 def test_seeds_that_are_missing_are_counted_as_such(folder):

@@ -14,6 +14,8 @@ NO_LIBROSA = f"librosa is not installed: {HOW}"
 def torch() -> ModuleType | None:
     """PyTorch as TensorFlow is: on as many threads, on a GPU with products in TF32.
 
+    Its convolutions choose their kernels there by timing them, as TensorFlow's do.
+
     None where it is missing.
     """
     try:
@@ -22,6 +24,7 @@ def torch() -> ModuleType | None:
         return None
     module.set_num_threads(machine.threads())
     module.backends.cuda.matmul.allow_tf32 = True
+    module.backends.cudnn.benchmark = True
     return module
 
 

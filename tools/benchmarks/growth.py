@@ -20,29 +20,30 @@ is room for noise."""
 def measure(settings: BenchmarkSettings) -> Iterator[Row]:
     """Seconds of each at every size, and the exponent between the two largest."""
     points = [_point(settings, count) for count in settings.growth_notes]
-    for notes, seconds in points:
-        for what, value in seconds.items():
-            rate = f"{notes / value:,.0f} notes/s"
-            yield Row(SECTION, f"{what}, {notes:,} notes", value, "s", note=rate)
-    (few, before), (many, after) = points[-2:]
-    for what in before:
-        exponent = math.log(after[what] / before[what]) / math.log(many / few)
+    for point in points:
+        for what, (notes, seconds) in point.items():
+            rate = f"{notes / seconds:,.0f} notes/s"
+            yield Row(SECTION, f"{what}, {notes:,} notes", seconds, "s", note=rate)
+    before, after = points[-2:]
+    for what, (few, earlier) in before.items():
+        many, later = after[what]
+        exponent = math.log(later / earlier) / math.log(many / few)
         label = f"{what}: growth from {few:,} to {many:,} notes"
         note = "the power of the number of notes that the time grows with"
         yield Row(SECTION, label, exponent, "power", aim=LINEAR, note=note)
 
 
-def _point(settings: BenchmarkSettings, notes: int) -> tuple[int, dict[str, float]]:
-    """Notes of all splits together, and seconds of each step.
+def _point(settings: BenchmarkSettings, notes: int) -> dict[str, tuple[int, float]]:
+    """Notes that each step goes through, and its seconds.
 
     Preparing and the epoch are without the start of their command; evaluating is the
-    whole command.
+    whole command, of the training notes, as they are the most.
     """
     folder = settings.folder / f"growth-{notes}"
     data, run = folder / "data", folder / "run"
     began = time.perf_counter()
     name = note_sets.make(data, notes * 4 // 5, rendered=note_sets.can_render())
-    seconds = {"prepare": time.perf_counter() - began}
+    prepared = time.perf_counter() - began
     where = [f"--data_dir={data}", f"--workdir={run}"]
     width = processes.network_flags(settings.width)
     processes.run_module(
@@ -50,11 +51,15 @@ def _point(settings: BenchmarkSettings, notes: int) -> tuple[int, dict[str, floa
     )
     with open(run / "history.csv", newline="") as file:
         [row] = csv.DictReader(file)
-    seconds["epoch with validation"] = float(row["seconds"])
-    seconds["evaluate on test"] = processes.run_module(
-        "mic_tf.evaluate", [*where, "--split=test"]
-    ).seconds
-    made = note_sets.load(str(data), name)
-    total = len(made.records.index)
+    evaluated = processes.run_module("mic_tf.evaluate", [*where, "--split=train"])
+    index = note_sets.load(str(data), name).records.index
+    count = {k: sum(own.values()) for k, own in index.counts_by_split().items()}
     shutil.rmtree(folder)
-    return total, seconds
+    return {
+        "prepare": (len(index), prepared),
+        "epoch with validation": (
+            count["train"] + count["valid"],
+            float(row["seconds"]),
+        ),
+        "evaluate": (count["train"], evaluated.seconds),
+    }

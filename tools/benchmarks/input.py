@@ -12,7 +12,7 @@ import tensorflow as tf
 from mic_tf.pipeline import batches, draws
 from mic_tf.pipeline.draws import Draw
 from mic_tf.taxonomy import NOTE_SAMPLES, SAMPLE_RATE
-from tools.benchmarks import alternatives
+from tools.benchmarks import alternatives, machine
 from tools.benchmarks.measuring import Aim, Row, in_turn, missing, rate_row, ratio_row
 from tools.benchmarks.notes import Notes
 from tools.benchmarks.settings import BenchmarkSettings
@@ -22,8 +22,10 @@ SECTION = "input"
 REJECTION = "rejection"
 STREAMS = "streams"
 _NAIVE = "naive order (parse, then rejection_resample)"
-_LOADER = "DataLoader, 2 workers, int16"
-_LOADER_FLOAT = "DataLoader, 2 workers, float32"
+_WORKERS = machine.threads()
+"""As many as our pipelines have threads for reading."""
+_LOADER = f"DataLoader, {_WORKERS} workers, int16"
+_LOADER_FLOAT = f"DataLoader, {_WORKERS} workers, float32"
 _WARM_UP = 8
 PARSES = Aim(1.05, at_most=True)
 _NO_SHARDS = "the set has no record files by family: prepare --family_shards"
@@ -160,7 +162,12 @@ def _loader(notes: Notes, folder: pathlib.Path, dtype: str, count: int) -> Consu
 
     weights = notes.balance.target / np.maximum(notes.balance.initial, 1e-9)
     loader = torch_files.balanced_loader(
-        folder, weights, dtype, batch_size=BATCH, batches=_WARM_UP + count, workers=2
+        folder,
+        weights,
+        dtype,
+        batch_size=BATCH,
+        batches=_WARM_UP + count,
+        workers=_WORKERS,
     )
 
     def consume() -> float:
