@@ -18,7 +18,7 @@ from mic_tf.serving.familiarity import Familiarity
 from mic_tf.serving.graph import serving_module
 from mic_tf.serving.models import SAVED_MODEL
 from mic_tf.taxonomy import NOTE_SAMPLES
-from mic_tf.training import starting, workfolder
+from mic_tf.training import snapshots, starting, workfolder
 
 LABELS = "labels.txt"
 
@@ -60,9 +60,10 @@ def export(
       The contract that was written.
 
     Raises:
-      UserError: the folder cannot be written, or has something else where weights
-        would be.
+      UserError: the folder cannot be written, a model in it could not be opened, or
+        something else is where weights would be.
     """
+    snapshots.check_name(out)
     if weights:
         starting.check_free(files.join(out, starting.WEIGHTS))
     files.make_folder(out)

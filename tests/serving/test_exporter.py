@@ -156,18 +156,21 @@ def test_weights_are_written_on_request_and_listed(run, tmp_path):
     assert not (out / "weights").exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("out", "weights: not of an export .it has resnet.pt"), ("[out]", "a pattern")],
-)
-def test_weights_are_refused_before_anything_is_written(run, tmp_path, name, message):
-    own = tmp_path / name / "weights" / "resnet.pt"
-    own.parent.mkdir(parents=True)
+def test_weights_are_refused_before_anything_is_written(run, tmp_path):
+    own = tmp_path / "weights" / "resnet.pt"
+    own.parent.mkdir()
     own.write_text("mine")
+    message = f"^{tmp_path}/weights: not of an export .it has resnet.pt"
     with pytest.raises(UserError, match=message):
-        exporter.export(run, str(tmp_path / name), weights=True)
-    assert [path.name for path in (tmp_path / name).iterdir()] == ["weights"]
+        exporter.export(run, str(tmp_path), weights=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"]
     assert own.read_text() == "mine"
+
+
+def test_an_out_in_which_the_model_is_not_found_again_is_refused(run, tmp_path):
+    with pytest.raises(UserError, match="TensorFlow takes them for a pattern"):
+        exporter.export(run, str(tmp_path / "out[1]"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_of_ones_own_called_weights_is_left_alone(run, tiny_workdir, tmp_path):
