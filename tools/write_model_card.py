@@ -61,13 +61,14 @@ def main(arguments: list[str]) -> None:
         raise UserError("--workdir, --data_dir, --model: give all three, flags only")
     from mic_tf import files
     from mic_tf.serving import contract as contracts
+    from mic_tf.training import workfolder
 
     contract = contracts.read(_MODEL.value)
-    folder = pathlib.Path(_WORKDIR.value, "eval")
-    paths = sorted(folder.glob("*/metrics.json"))
+    paths = workfolder.metrics_paths(_WORKDIR.value)
     if not paths:
+        folder = pathlib.Path(_WORKDIR.value, workfolder.EVALUATION)
         raise UserError(f"{folder}: no metrics.json; evaluate the run first")
-    results = [files.read_json(str(path)) for path in paths]
+    results = [files.read_json(path) for path in paths]
     parts = [
         _head(contract),
         _data(contract, _DATA_DIR.value),
@@ -169,18 +170,18 @@ def _shares(contract) -> str:
 def _sources(full_name: str, data_dir: str) -> list[tuple[str, str, str]]:
     """Data set, source and licence of everything that a set was made from."""
     from mic_tf import files
-    from mic_tf.evaluation import division
+    from mic_tf.datasets import names
 
     dataset = full_name.split("/")[0]
     if dataset in _DATASETS:
         return [(full_name, *_DATASETS[dataset])]
-    made = _MADE_OF_THESE.get(division.without_version(full_name))
+    made = _MADE_OF_THESE.get(names.without_version(full_name))
     if made:
         return [(full_name, made, "as theirs")]
     path = files.join(data_dir, full_name, "metadata.json")
-    names = files.read_json(path)["settings"].get("soundfonts", {})
+    soundfonts = files.read_json(path)["settings"].get("soundfonts", {})
     found = []
-    for name in names:
+    for name in soundfonts:
         known = [v for start, v in _SOUNDFONTS.items() if name.startswith(start)]
         if not known:
             raise UserError(
@@ -281,8 +282,10 @@ def _limits(contract, results: list[dict[str, Any]]) -> str:
 
 
 def _again(contract, data_dir: str) -> str:
+    from mic_tf.datasets import names
+
     seed = contract.settings["train"]["seed"]
-    dataset = contract.training["data"]["dataset"].rsplit("/", maxsplit=1)[0]
+    dataset = names.without_version(contract.training["data"]["dataset"])
     return "\n".join(
         [
             "## Made again",

@@ -39,6 +39,11 @@ def known_names() -> tuple[str, ...]:
     return (*(f"nsynth/{config}" for config in NSYNTH_CONFIGS), *OWN)
 
 
+def without_version(full_name: str) -> str:
+    """TFDS's full name of a data set, as `soundfont_notes/open/1.0.0`, without that."""
+    return full_name.rsplit("/", maxsplit=1)[0]
+
+
 def parse_name(name: str) -> DatasetName:
     """Takes a name apart.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mic_tf.datasets.names import without_version
 from mic_tf.errors import UserError
 from mic_tf.pipeline import splits
 from mic_tf.pipeline.batches import Records
@@ -87,11 +88,6 @@ def of_part(partition: Partition, words: str, split: str) -> tuple[Partition, st
     if heard:
         words += f"; {heard} of these {int(tested.sum())} notes were trained on"
     return partition, words
-
-
-def without_version(full_name: str) -> str:
-    """A data set's full name, as `soundfont_notes/1.0.0`, without its version."""
-    return full_name.rsplit("/", maxsplit=1)[0]
 
 
 def is_same_set(full_name: str, other: str) -> bool:

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from mic_tf import files
 from mic_tf import settings as run_settings
+from mic_tf.datasets.names import without_version
 from mic_tf.errors import UserError
 from mic_tf.evaluation import division, metrics
 from mic_tf.model import networks
@@ -87,7 +88,7 @@ def subject_of_run(run: workfolder.TrainedRun) -> Subject:
 
 def folder_name(dataset: str, split: str) -> str:
     """The evaluation's folder for a part of a data set of this full name."""
-    return f"{division.without_version(dataset).replace('/', '_')}-{split}"
+    return f"{without_version(dataset).replace('/', '_')}-{split}"
 
 
 def default_split(partition: Partition) -> str:

@@ -1,7 +1,6 @@
 """What is measured of a note's sound in one pass: level, faults, pitch, likeness."""
 
 import dataclasses
-import functools
 
 import numpy as np
 import tensorflow as tf
@@ -138,11 +137,9 @@ def _measure(waveform: tf.Tensor, label: tf.Tensor) -> dict[str, tf.Tensor]:
     waveform = _finite(waveform)
     magnitude = tf.abs(waveform)
     full = magnitude >= FULL_SCALE
-    begins = full[:, 2:] & full[:, 1:-1] & full[:, :-2]
-    in_run = functools.reduce(
-        tf.logical_or,
-        (tf.pad(begins, [[0, 0], [later, 2 - later]]) for later in range(3)),
-    )
+    run = full[:, 2:] & full[:, 1:-1] & full[:, :-2]
+    run = tf.pad(run, [[0, 0], [2, 2]])
+    in_run = run[:, 2:] | run[:, 1:-1] | run[:, :-2]
     pitch, periodicity, at_label = _periods(waveform, label)
     return {
         "not_finite": not_finite,

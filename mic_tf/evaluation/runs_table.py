@@ -3,8 +3,6 @@
 import os
 from typing import Any
 
-import tensorflow as tf
-
 from mic_tf import files
 from mic_tf.errors import UserError
 from mic_tf.evaluation import division
@@ -38,7 +36,7 @@ def rows(workdirs: list[str]) -> list[tuple[str, ...]]:
         config = workfolder.read_config(workdir)
         if config is None:
             raise UserError(f"{workdir}: no {workfolder.CONFIG}, so no work folder")
-        paths = _metrics_of(files.join(workdir, workfolder.EVALUATION))
+        paths = workfolder.metrics_paths(workdir)
         if not paths:
             raise UserError(
                 f"{workdir}: not evaluated yet; python -m mic_tf.evaluate "
@@ -48,13 +46,6 @@ def rows(workdirs: list[str]) -> list[tuple[str, ...]]:
         summary = files.read_json(path) if files.exists(path) else {}
         found += [_row(workdir, config, summary, files.read_json(p)) for p in paths]
     return found
-
-
-def _metrics_of(folder: str) -> list[str]:
-    """The figures of every evaluation; a pattern would take `[` in a name for one."""
-    names = sorted(tf.io.gfile.listdir(folder)) if files.exists(folder) else []
-    paths = [files.join(folder, name.rstrip("/"), "metrics.json") for name in names]
-    return [path for path in paths if files.exists(path)]
 
 
 def markdown(found: list[tuple[str, ...]]) -> str:

@@ -15,6 +15,7 @@ from absl import logging
 from tqdm.auto import tqdm
 
 from mic_tf import files
+from mic_tf.datasets.names import without_version
 from mic_tf.errors import UserError
 from mic_tf.pipeline import index as note_index
 from mic_tf.pipeline.index import NoteIndex
@@ -69,7 +70,7 @@ def load(builder: tfds.core.DatasetBuilder, index: NoteIndex) -> FamilyShards:
     folder = _folder(builder)
     plan = _plan(index)
     manifest = files.join(folder, _MANIFEST)
-    name, _, _ = builder.info.full_name.rpartition("/")
+    name = without_version(builder.info.full_name)
     command = (
         f"write them with: python -m mic_tf.prepare --dataset={name} --family_shards, "
         "and the --data_dir of before"

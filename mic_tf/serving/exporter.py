@@ -161,8 +161,5 @@ def _whole_float32() -> Iterator[None]:
 
 def _results(workdir: str) -> list[dict[str, Any]]:
     """The figures of every evaluation in a work folder, by its name."""
-    folder = files.join(workdir, workfolder.EVALUATION)
-    names = sorted(tf.io.gfile.listdir(folder)) if files.exists(folder) else []
-    paths = [files.join(folder, name, "metrics.json") for name in names]
-    metrics = [files.read_json(path) for path in paths if files.exists(path)]
+    metrics = [files.read_json(path) for path in workfolder.metrics_paths(workdir)]
     return [{k: found[k] for k in _FIGURES if k in found} for found in metrics]

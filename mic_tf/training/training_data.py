@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from mic_tf import files
+from mic_tf.datasets.names import without_version
 from mic_tf.errors import UserError
 from mic_tf.pipeline import balance as balancing
 from mic_tf.pipeline import batches, family_shards, joining, splits
@@ -141,7 +142,7 @@ def origin(full_name: str) -> str:
     Args:
       full_name: of the data set, as `soundfont_notes/open/1.0.0`.
     """
-    base = full_name.rsplit("/", maxsplit=1)[0]
+    base = without_version(full_name)
     return _NSYNTH[0] if base.split("/")[0] in _NSYNTH else base
 
 

@@ -108,10 +108,19 @@ def remove_outcome(workdir: str) -> None:
         return
     for path in (summary, files.join(workdir, CALIBRATION)):
         files.remove(path)
-    evaluations = files.join(workdir, EVALUATION)
-    names = tf.io.gfile.listdir(evaluations) if files.exists(evaluations) else []
-    for name in names:
-        files.remove(files.join(evaluations, name.rstrip("/"), "metrics.json"))
+    for path in metrics_paths(workdir):
+        files.remove(path)
+
+
+def metrics_paths(workdir: str) -> list[str]:
+    """The `metrics.json` of every evaluation in a work folder, by its name.
+
+    Not by a pattern: `[` in the folder's name would be a part of it.
+    """
+    folder = files.join(workdir, EVALUATION)
+    names = sorted(tf.io.gfile.listdir(folder)) if files.exists(folder) else []
+    paths = [files.join(folder, name.rstrip("/"), "metrics.json") for name in names]
+    return [path for path in paths if files.exists(path)]
 
 
 def read_config(workdir: str) -> dict[str, Any] | None:
