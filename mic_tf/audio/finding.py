@@ -28,9 +28,9 @@ def find_audio(paths: Iterable[str]) -> Iterator[str]:
 
     Yields:
       Paths as given or as found below the given folder. A path with nothing behind
-      it (no such file, an empty or unreadable folder) comes out as it is, so that
-      reading it says what is wrong with it; not so an empty folder that a pattern
-      with `**` names.
+      it (no such file, a link to nothing, an empty or unreadable folder) comes out as
+      it is, so that reading it says what is wrong with it; not so an empty folder that
+      a pattern with `**` names.
     """
     for path in paths:
         if os.path.isdir(path):
@@ -119,5 +119,9 @@ def _walk(folder: str, visited: set[str]) -> Iterator[str]:
             continue
         if os.path.isdir(path):
             yield from _walk(path, visited)
-        elif os.path.splitext(name)[1].lower() in EXTENSIONS:
+        elif not os.path.exists(path) or _is_audio(name):
             yield path
+
+
+def _is_audio(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in EXTENSIONS

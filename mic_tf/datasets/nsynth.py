@@ -1,5 +1,6 @@
 """TFDS's own `nsynth` builder: its downloads, its Beam pipeline, its errors."""
 
+import contextlib
 import os
 from typing import Any
 
@@ -40,20 +41,19 @@ def prepare(
         in `data_dir`.
       beam_options: pipeline options, separated by commas or spaces.
       num_shards: record files of each split; 0: by size.
-      overwrite: prepare it anew where it is there.
+      overwrite: prepare it anew where it is there; the set that is there stays until
+        the new one is whole; in an object store, until its archives are there.
 
     Raises:
       UserError: apache-beam is missing, a download is refused or damaged, the disk is
-        too small, an option is wrong.
+        too small, an option is wrong, another process prepares the same set.
     """
     if name.config == "gansynth_subset":
         logging.warning(
             "nsynth/gansynth_subset has the same instruments in train, valid and test: "
             "results on it say nothing about new instruments"
         )
-    folder = catalogue.find_prepared(name, data_dir)
-    if folder and not overwrite:
-        logging.info("%s is prepared already; using it", folder)
+    if not overwrite and _is_prepared(name, data_dir):
         return
     options = _pipeline_options(beam_options)
     root = os.path.expanduser(data_dir)
@@ -64,15 +64,29 @@ def prepare(
         local_root if files.is_remote(root) else root, "downloads"
     )
     by_hand = downloads or os.path.join(download_dir, "manual")
-    _download(builder, root, download_dir, by_hand)
-    _warn_of_memory(options)
     folder = str(builder.data_dir)
-    if files.exists(folder):
-        logging.info("replacing %s", folder)
-        replacing.discard(folder)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(preparation.one_at_a_time(folder))
+        replacing.settle(os.path.dirname(folder))
+        # Another process may have prepared it since, or been killed as it replaced it.
+        if not overwrite and _is_prepared(name, data_dir):
+            return
+        _download(builder, root, download_dir, by_hand)
+        _warn_of_memory(options)
+        if files.exists(files.join(folder, replacing.INFO_FILE)):
+            logging.info("replacing %s", folder)
+            stack.enter_context(replacing.taken_away(folder))
+        preparation.remove_leftovers(folder)
         builder = tfds.builder(f"nsynth/{name.config}{version}", data_dir=root)
-    _generate(builder, download_dir, by_hand, options, num_shards)
-    _compare_with_published(builder)
+        _generate(builder, download_dir, by_hand, options, num_shards)
+        _compare_with_published(builder)
+
+
+def _is_prepared(name: names.DatasetName, data_dir: str) -> bool:
+    folder = catalogue.find_prepared(name, data_dir)
+    if folder:
+        logging.info("%s is prepared already; using it", folder)
+    return bool(folder)
 
 
 def needed_files(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def prepare(
     parts = [part for part in (name.dataset, name.config, version) if part]
     folder = files.join(root, *parts)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_one_at_a_time(folder))
+        stack.enter_context(one_at_a_time(folder))
         replacing.settle(os.path.dirname(folder))
         if files.exists(files.join(folder, replacing.INFO_FILE)):
             # A builder opened on its prepared set restores the names of that set, so
@@ -79,7 +79,7 @@ def prepare(
                 with _faults_of_source():
                     asked.note_counts()
             stack.enter_context(replacing.taken_away(folder))
-        _remove_leftovers(folder)
+        remove_leftovers(folder)
         config = tfds.core.BuilderConfig(name=name.config) if name.config else None
         builder = builder_class(data_dir=root, config=config, **source)
         _generate(builder, root, num_shards)
@@ -209,7 +209,7 @@ def _difference(there: dict[str, Any] | None, wanted: dict[str, Any]) -> str:
     return "no difference"
 
 
-def _remove_leftovers(folder: str) -> None:
+def remove_leftovers(folder: str) -> None:
     """Removes what interrupted preparations of this set left behind."""
     parent, version = os.path.split(folder)
     if not tf.io.gfile.isdir(parent):
@@ -224,7 +224,7 @@ def _remove_leftovers(folder: str) -> None:
 
 
 @contextlib.contextmanager
-def _one_at_a_time(folder: str) -> Iterator[None]:
+def one_at_a_time(folder: str) -> Iterator[None]:
     """Keeps two processes from preparing the same set on this machine.
 
     Raises:

@@ -37,6 +37,12 @@ def test_a_loop_of_links_ends_and_finds_each_file_once(folder):
     assert found(folder, "") == ["a.FLAC", "b.wav", "loop.wav", "sub/c.mp3"]
 
 
+def test_a_link_to_nothing_comes_out_as_it_is(folder):
+    (folder / "more").symlink_to(folder / "no such folder")
+    (folder / ".hidden").symlink_to(folder / "no such folder")
+    assert found(folder, "") == ["a.FLAC", "b.wav", "more", "sub/c.mp3"]
+
+
 def test_a_linked_folder_is_followed(folder, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "d.ogg").touch()

@@ -1,4 +1,5 @@
 import importlib.util
+import os
 import shutil
 import sys
 import types
@@ -6,7 +7,7 @@ import types
 import pytest
 from tensorflow_datasets.core import naming
 
-from mic_tf.datasets import catalogue, names, nsynth
+from mic_tf.datasets import catalogue, names, nsynth, preparation
 from mic_tf.errors import UserError
 from mic_tf.pipeline import index
 from mic_tf.taxonomy import FAMILIES
@@ -56,14 +57,26 @@ def test_a_prepared_set_is_used_again_without_any_download(
     assert "is prepared already" in caplog.text
 
 
-def test_overwrite_takes_the_prepared_set_away_and_makes_it_anew(tmp_path, monkeypatch):
+def test_overwrite_keeps_the_prepared_set_until_the_new_one_is_whole(
+    tmp_path, monkeypatch
+):
     folder = tmp_path / "nsynth" / "full" / "2.3.3"
     monkeypatch.setattr(catalogue, "find_prepared", lambda name, data_dir: str(folder))
-    done = []
     for step in ("_pipeline_options", "_download", "_warn_of_memory"):
         monkeypatch.setattr(nsynth, step, lambda *_: None)
-    monkeypatch.setattr(nsynth, "_generate", lambda *_: done.append(folder.exists()))
     monkeypatch.setattr(nsynth, "_compare_with_published", lambda _: None)
+    written = []
+
+    def generate(*_):
+        assert not folder.exists()
+        folder.mkdir()
+        (folder / "records").write_text("half")
+        if not written:
+            raise UserError("the disk is full")
+        (folder / "records").write_text(written[-1])
+        (folder / "dataset_info.json").write_text("{}")
+
+    monkeypatch.setattr(nsynth, "_generate", generate)
 
     def opened(name, data_dir):
         found, arguments = naming.parse_builder_name_kwargs(name, data_dir=data_dir)
@@ -71,15 +84,31 @@ def test_overwrite_takes_the_prepared_set_away_and_makes_it_anew(tmp_path, monke
         return types.SimpleNamespace(data_dir=folder)
 
     monkeypatch.setattr(nsynth.tfds, "builder", opened)
+    folder.mkdir(parents=True)
+    (folder / "records").write_text("old")
+    (folder / "dataset_info.json").write_text("{}")
+    half = folder.parent / "incomplete.0_2.3.3"
+    half.mkdir()
     for text in ("nsynth/full", "nsynth/full:2.3.3"):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "dataset_info.json").write_text("{}")
         name = names.parse_name(text)
+        before = (folder / "records").read_text()
         nsynth.prepare(name, str(tmp_path))
-        assert folder.exists() and not done
+        if not written:
+            with pytest.raises(UserError, match="the disk is full"):
+                nsynth.prepare(name, str(tmp_path), overwrite=True)
+        assert (folder / "records").read_text() == before
+        written.append(text)
         nsynth.prepare(name, str(tmp_path), overwrite=True)
-        assert done == [False]
-        done.clear()
+        assert (folder / "records").read_text() == text
+    assert os.listdir(folder.parent) == ["2.3.3"]
+
+
+def test_nsynth_is_prepared_by_one_process_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(nsynth, "_pipeline_options", lambda *_: None)
+    folder = tmp_path / "nsynth" / "full" / "2.3.3"
+    refused = pytest.raises(UserError, match="another process is preparing it")
+    with preparation.one_at_a_time(str(folder)), refused:
+        nsynth.prepare(names.parse_name("nsynth/full"), str(tmp_path))
 
 
 @needs_beam

@@ -421,12 +421,16 @@ def test_a_recording_changed_in_place_is_another_one(tmp_path, seconds):
 def test_a_link_to_nothing_is_left_out(tmp_path):
     for name in "abcd":
         write(tmp_path / "source" / "reed" / f"{name}.wav")
-    (tmp_path / "source" / "reed" / "e.wav").symlink_to("nowhere")
+    for link in ("e.wav", "more"):
+        (tmp_path / "source" / "reed" / link).symlink_to("nowhere")
     with pytest.raises(UserError, match=r"e\.wav: cannot be read"):
         prepare(tmp_path / "source", tmp_path / "out")
     for _ in range(2):
         builder = prepare(tmp_path / "source", tmp_path / "out", skip_bad=True)
         assert set(notes_of(builder)) == {f"reed/{name}.wav" for name in "abcd"}
+    left_out = (builder.data_path / "left_out.csv").read_text()
+    assert "reed/e.wav" in left_out
+    assert "reed/more" in left_out
 
 
 @pytest.mark.parametrize("peak", [1.0, 1.5, 32_768.0])
