@@ -63,6 +63,27 @@ def test_notes_that_were_trained_on_are_all_heard(workdir, tmp_path):
     assert all("100%" in row for row in runs_table.rows([str(folder)]))
 
 
+def test_what_was_not_looked_at_may_have_been_heard_too(workdir):
+    for share, words in ((0.0, "at least 0%"), (0.25, "at least 25%"), (1.0, "100%")):
+        for path in workdir.glob("eval/*/metrics.json"):
+            leakage = {"leakage": {"instrument_share": share}}
+            unchecked = {"leakage_unchecked": {"nsynth_jsonwav/1.0.0": "not there"}}
+            path.write_text(json.dumps({**RESULT, **leakage, **unchecked}))
+        assert all(words in row for row in runs_table.rows([str(workdir)]))
+
+
+def test_folders_of_one_name_are_told_apart(workdir, tmp_path):
+    folders = [tmp_path / name / "0" for name in ("a", "b")]
+    for folder in folders:
+        shutil.copytree(workdir, folder)
+    names = [row[0] for row in runs_table.rows([*map(str, folders)])]
+    assert names == ["a/0", "a/0", "b/0", "b/0"]
+    names = [row[0] for row in runs_table.rows([str(folders[0])] * 2)]
+    assert set(names) == {"0"}
+    names = {row[0] for row in runs_table.rows([str(folders[0]), str(workdir)])}
+    assert names == {"0", "phase1"}
+
+
 def test_a_folder_with_brackets_in_its_name_is_found(workdir, tmp_path):
     folder = tmp_path / "lr[0.1]"
     shutil.copytree(workdir, folder)

@@ -119,9 +119,8 @@ def _walk(folder: str, visited: set[str]) -> Iterator[str]:
             continue
         if os.path.isdir(path):
             yield from _walk(path, visited)
-        elif not os.path.exists(path) or _is_audio(name):
+            continue
+        # A link to nothing that has no ending was probably one to a folder.
+        ending = os.path.splitext(name)[1].lower()
+        if ending in EXTENSIONS or not (ending or os.path.exists(path)):
             yield path
-
-
-def _is_audio(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in EXTENSIONS

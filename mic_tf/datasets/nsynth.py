@@ -53,7 +53,7 @@ def prepare(
             "nsynth/gansynth_subset has the same instruments in train, valid and test: "
             "results on it say nothing about new instruments"
         )
-    if not overwrite and _is_prepared(name, data_dir):
+    if not overwrite and _is_prepared(name, data_dir, num_shards):
         return
     options = _pipeline_options(beam_options)
     root = os.path.expanduser(data_dir)
@@ -69,12 +69,15 @@ def prepare(
         stack.enter_context(preparation.one_at_a_time(folder))
         replacing.settle(os.path.dirname(folder))
         # Another process may have prepared it since, or been killed as it replaced it.
-        if not overwrite and _is_prepared(name, data_dir):
+        if not overwrite and _is_prepared(name, data_dir, num_shards):
             return
         _download(builder, root, download_dir, by_hand)
         _warn_of_memory(options)
         if files.exists(files.join(folder, replacing.INFO_FILE)):
             logging.info("replacing %s", folder)
+            size = builder.info.dataset_size
+            what = "the new set, while the old one is there"
+            preparation.say_sizes(root, size, what)
             stack.enter_context(replacing.taken_away(folder))
         preparation.remove_leftovers(folder)
         builder = tfds.builder(f"nsynth/{name.config}{version}", data_dir=root)
@@ -82,10 +85,11 @@ def prepare(
         _compare_with_published(builder)
 
 
-def _is_prepared(name: names.DatasetName, data_dir: str) -> bool:
+def _is_prepared(name: names.DatasetName, data_dir: str, num_shards: int) -> bool:
     folder = catalogue.find_prepared(name, data_dir)
     if folder:
         logging.info("%s is prepared already; using it", folder)
+        preparation.warn_of_shards(folder, num_shards)
     return bool(folder)
 
 

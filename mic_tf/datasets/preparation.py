@@ -73,6 +73,7 @@ def prepare(
                     "make it of again"
                 )
             if _reusable(folder, asked, overwrite):
+                warn_of_shards(folder, num_shards)
                 return folder
             logging.info("replacing %s", folder)
             if files.is_remote(folder):
@@ -188,6 +189,22 @@ def _reusable(folder: str, asked: NoteBuilder | None, overwrite: bool) -> bool:
         f"({_difference(there, wanted)}); --overwrite replaces it, "
         f"--dataset={asked.name}/LABEL keeps both"
     )
+
+
+def warn_of_shards(folder: str, num_shards: int) -> None:
+    """Says that a prepared set that is used has other record files than wished."""
+    if not num_shards:
+        return
+    info = files.read_json(files.join(folder, replacing.INFO_FILE))
+    for split in info.get("splits", []):
+        lengths = [int(length) for length in split.get("shardLengths", [])]
+        if len(lengths) != min(num_shards, sum(lengths)):
+            logging.warning(
+                "--num_shards=%d: %s has %d record file(s) of %s; --overwrite makes it "
+                "anew",
+                *(num_shards, folder, len(lengths), split["name"]),
+            )
+            return
 
 
 @contextlib.contextmanager

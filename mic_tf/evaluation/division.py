@@ -53,8 +53,7 @@ def partition_for(
             _check_own_splits(trained, dataset, changed)
             words += f"; other notes in {', '.join(changed)} than when it was trained"
     else:
-        extras = map(without_version, trained.get("extra_datasets", []))
-        all_heard = without_version(dataset) in extras
+        all_heard = _is_extra(trained, records, dataset)
         partition = dataclasses.replace(
             splits.partition(records.index, DataSettings()),
             protocol=TRAINED_ON if all_heard else OTHER_DATA,
@@ -64,7 +63,7 @@ def partition_for(
         if all_heard:
             words = TRAINED_ON_WORDS
     if unknown:
-        words += f"; what its weights heard before is not known ({unknown})"
+        words += f"; what else its weights heard of it is not known ({unknown})"
     # What is left out here was heard all the same.
     excluded = training_data.exclusions(exclude, records)
     return splits.untested(partition, records.index, excluded), words
@@ -95,6 +94,15 @@ def is_same_set(full_name: str, other: str) -> bool:
     return without_version(full_name) == without_version(other)
 
 
+def _is_extra(trained: dict[str, Any], records: Records, dataset: str) -> bool:
+    """Whether a data set is one that was trained on beside the main one."""
+    return any(
+        is_same_set(name, dataset)
+        and not training_data.is_changed_extra(trained, name, records)
+        for name in trained.get("extra_datasets", [])
+    )
+
+
 def _check_own_splits(
     trained: dict[str, Any], dataset: str, changed: Sequence[str]
 ) -> None:
@@ -120,8 +128,7 @@ def _heard_before(
     heard = np.zeros(len(records.index), bool)
     unknown = []
     for earlier in trained.get(STARTED_FROM, []):
-        extras = map(without_version, earlier.get("extra_datasets", []))
-        if without_version(dataset) in extras:
+        if _is_extra(earlier, records, dataset):
             heard |= records.index.usable
         elif is_same_set(dataset, earlier["dataset"]):
             try:
@@ -134,6 +141,15 @@ def _heard_before(
             if changed:
                 unknown.append(f"other notes in {', '.join(changed)} than then")
     for each in (trained, *trained.get(STARTED_FROM, [])):
+        for name in (each["dataset"], *each.get("extra_datasets", [])):
+            if is_same_set(name, dataset):
+                if training_data.is_changed_extra(each, name, records):
+                    unknown.append(f"other notes than in {name} then")
+            elif not is_same_set(each["dataset"], dataset) and training_data.origin(
+                name
+            ) == training_data.origin(dataset):
+                # An extra set has no held-out note of the main one.
+                unknown.append(f"its notes may be among those of {name}")
         if UNRECORDED in each:
             unknown.append(f"started from {each[UNRECORDED]}, which does not say it")
     return heard, "; ".join(dict.fromkeys(unknown))

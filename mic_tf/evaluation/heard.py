@@ -125,6 +125,8 @@ def _opened_in(folder: str, name: str, trained: dict[str, Any], measured: str) -
         notes = division.heard
     else:
         notes = records.index.usable
+        if training_data.is_changed_extra(trained, name, records):
+            raise UserError(f"in {folder} it has other notes than those trained on")
     return Heard(name, records, notes, origin(name) == origin(measured))
 
 

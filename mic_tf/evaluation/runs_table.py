@@ -32,7 +32,7 @@ def rows(workdirs: list[str]) -> list[tuple[str, ...]]:
       UserError: a folder is no work folder, or was not evaluated yet.
     """
     found = []
-    for workdir in workdirs:
+    for name, workdir in zip(_names(workdirs), workdirs, strict=True):
         config = workfolder.read_config(workdir)
         if config is None:
             raise UserError(f"{workdir}: no {workfolder.CONFIG}, so no work folder")
@@ -44,7 +44,7 @@ def rows(workdirs: list[str]) -> list[tuple[str, ...]]:
             )
         path = files.join(workdir, workfolder.SUMMARY)
         summary = files.read_json(path) if files.exists(path) else {}
-        found += [_row(workdir, config, summary, files.read_json(p)) for p in paths]
+        found += [_row(name, config, summary, files.read_json(p)) for p in paths]
     return found
 
 
@@ -70,13 +70,34 @@ def html_page(found: list[tuple[str, ...]]) -> str:
     return page("Runs", element("header", element("h1", "Runs")), main)
 
 
+def _names(workdirs: list[str]) -> list[str]:
+    """A short name for each; of folders of one name, what tells them apart."""
+    absolute = [w if files.is_remote(w) else os.path.abspath(w) for w in workdirs]
+    names = [os.path.basename(path) for path in absolute]
+    if len(set(names)) == len(set(absolute)):
+        return names
+    if len({files.is_remote(path) for path in absolute}) > 1:
+        return absolute
+    common = os.path.commonpath(absolute)
+    return [os.path.relpath(path, common) for path in absolute]
+
+
+def _heard_before(result: dict[str, Any]) -> str:
+    """The share of the test whose instruments were heard in training, in words."""
+    if result["protocol"] == division.TRAINED_ON:
+        return "100%"
+    share = result.get("leakage", {}).get("instrument_share")
+    if share is None:
+        return "not known"
+    # Some of what was heard could not be looked at.
+    least = "at least " if "leakage_unchecked" in result and share < 1.0 else ""
+    return f"{least}{share:.0%}"
+
+
 def _row(
-    workdir: str, config: dict[str, Any], summary: dict[str, Any], result: dict
+    name: str, config: dict[str, Any], summary: dict[str, Any], result: dict
 ) -> tuple[str, ...]:
     settings = config["settings"]
-    share = result.get("leakage", {}).get("instrument_share")
-    if result["protocol"] == division.TRAINED_ON:
-        share = 1.0
     balance, notes = (
         settings["data"]["balance"],
         config["data"]["notes"].get("train", 0),
@@ -91,7 +112,7 @@ def _row(
     if "excluded" in result:
         training += f", {result['excluded']['notes']} notes left out"
     return (
-        os.path.basename(workdir),
+        name,
         settings["network"]["model"],
         f"{result['dataset']} {result['split']}",
         result["protocol"],
@@ -101,7 +122,7 @@ def _row(
             for name in ("accuracy", "balanced_accuracy", "macro_f1")
         ),
         f"{result['ece']:.3f}",
-        "not known" if share is None else f"{share:.0%}",
+        _heard_before(result),
         training,
     )
 

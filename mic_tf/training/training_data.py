@@ -248,6 +248,30 @@ def changed_parts(
     return [name for name in {**before, **now} if before.get(name) != now.get(name)]
 
 
+def is_changed_extra(description: dict[str, Any], name: str, records: Records) -> bool:
+    """Whether an extra set has other notes than when it was trained on.
+
+    Args:
+      description: what a run says of its data, see `TrainingData`.
+      name: full name of the set; of one that was no extra set nothing is said.
+      records: the set as it is now.
+
+    Returns:
+      False, too, where it is not known: earlier programs did not write it down, and
+      what a file left out is not known without that file.
+    """
+    digests = description.get("extra_digests", [])
+    before = dict(zip(description.get("extra_datasets", []), digests, strict=False))
+    if name not in before:
+        return False
+    try:
+        excluded = read_exclusions(description["settings"].get("exclude", ""))
+    except UserError:
+        return False
+    left = ~np.isin(records.index.ids, sorted(excluded)) if excluded else True
+    return before[name] != splits.digest(records.index, records.index.usable & left)
+
+
 def _digests(division: splits.Partition, records: Records) -> dict[str, str]:
     return {
         name: splits.digest(records.index, part)

@@ -39,6 +39,7 @@ def test_a_loop_of_links_ends_and_finds_each_file_once(folder):
 
 def test_a_link_to_nothing_comes_out_as_it_is(folder):
     (folder / "more").symlink_to(folder / "no such folder")
+    (folder / "read.me").symlink_to(folder / "no such file")
     (folder / ".hidden").symlink_to(folder / "no such folder")
     assert found(folder, "") == ["a.FLAC", "b.wav", "more", "sub/c.mp3"]
 

@@ -66,6 +66,7 @@ def test_overwrite_keeps_the_prepared_set_until_the_new_one_is_whole(
         monkeypatch.setattr(nsynth, step, lambda *_: None)
     monkeypatch.setattr(nsynth, "_compare_with_published", lambda _: None)
     written = []
+    size = 1000
 
     def generate(*_):
         assert not folder.exists()
@@ -81,7 +82,8 @@ def test_overwrite_keeps_the_prepared_set_until_the_new_one_is_whole(
     def opened(name, data_dir):
         found, arguments = naming.parse_builder_name_kwargs(name, data_dir=data_dir)
         assert (str(found), arguments["config"]) == ("nsynth", "full")
-        return types.SimpleNamespace(data_dir=folder)
+        info = types.SimpleNamespace(dataset_size=size)
+        return types.SimpleNamespace(data_dir=folder, info=info)
 
     monkeypatch.setattr(nsynth.tfds, "builder", opened)
     folder.mkdir(parents=True)
@@ -101,6 +103,10 @@ def test_overwrite_keeps_the_prepared_set_until_the_new_one_is_whole(
         nsynth.prepare(name, str(tmp_path), overwrite=True)
         assert (folder / "records").read_text() == text
     assert os.listdir(folder.parent) == ["2.3.3"]
+    size = 10**18
+    with pytest.raises(UserError, match=r"--data_dir=.*: 1000000\.0 TB needed"):
+        nsynth.prepare(names.parse_name("nsynth/full"), str(tmp_path), overwrite=True)
+    assert (folder / "records").read_text() == "nsynth/full:2.3.3"
 
 
 def test_nsynth_is_prepared_by_one_process_at_a_time(tmp_path, monkeypatch):

@@ -61,7 +61,7 @@ def test_another_source_needs_a_label_or_overwrite(source, tmp_path):
     assert notes_in(folder) == notes_in(labelled) == 7
 
 
-def test_overwrite_makes_the_same_set_anew(source, tmp_path):
+def test_overwrite_makes_the_same_set_anew(source, tmp_path, caplog):
     folder = prepare(source, tmp_path)
     [name] = [name for name in os.listdir(folder) if "-train.tfrecord-" in name]
     record = os.path.join(folder, name)
@@ -73,6 +73,10 @@ def test_overwrite_makes_the_same_set_anew(source, tmp_path):
     assert prepare(source, tmp_path, overwrite=True) == folder
     with open(record, "rb") as file:
         assert file.read() == whole
+    for shards in (0, 1, 3):
+        caplog.clear()
+        prepare(source, tmp_path, num_shards=shards)
+        assert ("--overwrite makes it anew" in caplog.text) == (shards == 3)
     prepare(source, tmp_path, overwrite=True, num_shards=3)
     assert len([n for n in os.listdir(folder) if "-train.tfrecord-" in n]) == 3
     assert os.listdir(tmp_path / "nsynth_jsonwav") == ["1.0.0"]

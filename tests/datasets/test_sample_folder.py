@@ -256,6 +256,7 @@ def test_dealing_one_family_does_not_depend_on_the_others():
         ("a.wav,reed,,", "line 3: a.wav is listed twice"),
         ('b.wav,"re\ned",,', r"line 4: family 're\\ned'; one line without white space"),
         ('"b\n.wav",reed,,', r"line 4: b \.wav: no such file"),
+        ("b.wav,reed,,,plucked", "line 3: 'plucked': more cells than columns"),
     ],
 )
 def test_a_bad_row_is_named_by_its_line(tmp_path, row, message):
@@ -298,6 +299,49 @@ def test_a_csv_without_the_columns_says_which(tmp_path):
     table.write_text("path,label\na.wav,reed\n")
     with pytest.raises(UserError, match="no column 'file' in its first line"):
         recordings.find(str(table), Problems())
+
+
+@pytest.mark.parametrize("column", ["Split", "splits", "Instrument", "PITCH", "family"])
+def test_a_column_spelt_otherwise_or_twice_is_not_left_out_unsaid(tmp_path, column):
+    write(tmp_path / "a.wav")
+    table = tmp_path / "all.csv"
+    table.write_text(f"file,family,{column}\na.wav,reed,x\n")
+    with pytest.raises(UserError, match=f"all.csv: column '{column}' .*expected"):
+        prepare(table, tmp_path / "out")
+
+
+def test_other_columns_are_said_and_empty_ones_are_none(tmp_path, caplog):
+    write(tmp_path / "a.wav")
+    table = tmp_path / "all.csv"
+    table.write_text("file,family,maker,\na.wav,reed,me,,\n")
+    assert list(notes_of(prepare(table, tmp_path / "out"))) == ["a.wav"]
+    assert "not read: column maker" in caplog.text
+
+
+def test_files_of_one_name_in_two_splits_are_no_one_instrument(tmp_path):
+    source = tmp_path / "source"
+    for split in ("train", "test"):
+        for name in ("000.wav", "take/1.wav"):
+            write(source / split / "guitar" / name)
+    write(source / "train" / "guitar" / "001.wav")
+    found = {r.id: r.instrument for r in recordings.find(str(source), Problems(True))}
+    assert found == {
+        "train/guitar/000.wav": "train/guitar/000",
+        "test/guitar/000.wav": "test/guitar/000",
+        "train/guitar/001.wav": "001",
+        "train/guitar/take/1.wav": "take",
+        "test/guitar/take/1.wav": "take",
+    }
+    for name in ("train/guitar/000", "test/guitar/000"):
+        assert schema.is_named_after(name, f"{name}.wav")
+
+
+def test_classes_that_differ_in_case_alone_are_said(tmp_path, caplog):
+    for family in ("Guitar", "guitar", "reed"):
+        write(tmp_path / family / "a.wav")
+    recordings.find(str(tmp_path), Problems(True))
+    assert "classes that differ in case alone: Guitar, guitar" in caplog.text
+    assert "reed" not in caplog.text
 
 
 def test_an_empty_class_folder_is_named(tmp_path):

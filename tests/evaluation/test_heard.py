@@ -6,7 +6,7 @@ import tensorflow_datasets as tfds
 
 from mic_tf.errors import UserError
 from mic_tf.evaluation import checks, division, evaluator, heard, leakage, sections
-from mic_tf.pipeline import batches
+from mic_tf.pipeline import batches, splits
 from mic_tf.settings import DataSettings, RunSettings
 from mic_tf.training import starting, training_data
 from tests.conftest import write_dataset
@@ -137,6 +137,40 @@ def test_names_of_nsynths_two_forms_mean_the_same_instruments(data_dir):
     assert [each.same_names for each in found.heard] == [True]
 
 
+def test_a_set_of_the_same_origin_may_hold_what_was_heard(ten_organs):
+    builder, records = ten_organs
+    alone = described(builder, protocol="instrument")
+    before = {**alone, "dataset": "nsynth_jsonwav/mini/1.0.0"}
+    reason = "not known (its notes may be among those of nsynth_jsonwav/mini/1.0.0)"
+    for trained_on in (before, {**alone, "started_from": [before]}):
+        _, words = divided(trained_on, records)
+        assert reason in words
+        assert "none of the test was heard" not in words
+    extra = {**alone, "extra_datasets": ["nsynth/full/2.3.3"]}
+    assert "none of the test was heard" in divided(extra, records)[1]
+    _, words = divided({**before, "dataset": "sample_folder/1.0.0"}, records)
+    assert "not known" not in words
+
+
+def test_other_notes_under_an_extra_sets_name_were_not_heard(data_dir):
+    records = opened(data_dir, "soundfont_notes")
+    digest = splits.digest(records.index, records.index.usable)
+    for digests, protocol, missing in (
+        ([digest], division.TRAINED_ON, set()),
+        (["other"], division.OTHER_DATA, {FULL_NAMES["extra"]}),
+    ):
+        model = subject(extra_digests=digests)
+        partition, words = division.partition_for(
+            model.trained_on, records, FULL_NAMES["extra"]
+        )
+        assert partition.protocol == protocol
+        assert ("other notes than in soundfont_notes/1.0.0 then" in words) == bool(
+            missing
+        )
+        _, _, found = training(model, data_dir, "sample_folder", [str(data_dir)])
+        assert set(found.missing) == missing
+
+
 def test_of_an_extra_set_every_note_was_heard(data_dir):
     records, partition, found = training(
         subject(), data_dir, "soundfont_notes", [str(data_dir)]
@@ -258,7 +292,7 @@ def test_what_the_weights_heard_before_may_be_unknown(ten_organs, nine_organs):
     ):
         _, words = divided({**alone, **earlier}, records)
         assert "none of the test was heard" not in words
-        assert f"; what its weights heard before is not known ({reason}" in words
+        assert f"; what else its weights heard of it is not known ({reason}" in words
 
 
 def test_a_run_of_an_earlier_program_does_not_say_what_it_heard_before():

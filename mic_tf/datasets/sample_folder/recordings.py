@@ -5,6 +5,8 @@ import dataclasses
 import os
 from collections.abc import Iterator
 
+from absl import logging
+
 from mic_tf.audio.finding import EXTENSIONS, find_audio
 from mic_tf.datasets.problems import Problems, printable
 from mic_tf.datasets.schema import UNKNOWN
@@ -12,6 +14,7 @@ from mic_tf.errors import UserError
 from mic_tf.taxonomy import SPLITS
 
 _MIDI_VALUES = 128
+_COLUMNS = ("file", "family", "instrument", "pitch", "velocity", "split")
 _LIKE_SPLITS = (*SPLITS, "training", "val", "validation", "testing")
 """Folders so called, in large letters or small, are hardly classes."""
 
@@ -64,16 +67,28 @@ def find(source: str, problems: Problems) -> list[Recording]:
             f"--source={source}: no audio file found; FAMILY/…/NAME with one of "
             f"{' '.join(EXTENSIONS)} expected"
         )
+    _warn_of_case({each.family for each in found})
     return found
+
+
+def _warn_of_case(families: set[str]) -> None:
+    by_letters: dict[str, list[str]] = {}
+    for family in sorted(families):
+        by_letters.setdefault(family.casefold(), []).append(family)
+    for alike in by_letters.values():
+        if len(alike) > 1:
+            logging.warning("classes that differ in case alone: %s", ", ".join(alike))
 
 
 def _in_folder(source: str, problems: Problems) -> Iterator[Recording]:
     names = _sub_folders(source, problems)
     if names and set(names) <= set(SPLITS):
+        found = []
         for split in names:
             folder = os.path.join(source, split)
             families = _sub_folders(folder, problems)
-            yield from _in_class_folders(folder, families, split, problems)
+            found += _in_class_folders(folder, families, split, problems)
+        yield from _told_apart(found)
         return
     splits = [name for name in names if name.lower() in _LIKE_SPLITS]
     if splits:
@@ -119,6 +134,18 @@ def _in_class_folders(
             )
 
 
+def _told_apart(found: list[Recording]) -> Iterator[Recording]:
+    """Files of one name in several splits, as `000.wav`, are no one instrument."""
+    splits: dict[tuple[str, str], set[str]] = {}
+    for each in found:
+        splits.setdefault((each.family, each.instrument), set()).add(each.split)
+    for each in found:
+        if not each.named and len(splits[each.family, each.instrument]) > 1:
+            name = f"{each.split}/{each.family}/{each.instrument}"
+            each = dataclasses.replace(each, instrument=name)
+        yield each
+
+
 def _sub_folders(folder: str, problems: Problems) -> list[str]:
     """The folders in a folder by name; reports what beside them looks lost."""
     names = []
@@ -152,12 +179,7 @@ def _in_csv(source: str, problems: Problems) -> Iterator[Recording]:
             rows = csv.DictReader(file, skipinitialspace=True, strict=True)
             columns = [name.strip() for name in rows.fieldnames or ()]
             rows.fieldnames = columns
-            missing = [name for name in ("file", "family") if name not in columns]
-            if missing:
-                raise UserError(
-                    f"{source}: no column {missing[0]!r} in its first line; "
-                    "file,family[,instrument,pitch,velocity,split] expected"
-                )
+            _check_columns(columns, source)
             read = rows.line_num
             seen: dict[str, str] = {}
             for row in rows:
@@ -178,6 +200,30 @@ def _in_csv(source: str, problems: Problems) -> Iterator[Recording]:
         raise UserError(f"{source}: not a CSV file in UTF-8: {error}") from error
 
 
+def _check_columns(columns: list[str], source: str) -> None:
+    """Refuses a first line that leaves columns out, or spells them otherwise."""
+    expected = "file,family[,instrument,pitch,velocity,split] expected"
+    missing = [name for name in ("file", "family") if name not in columns]
+    if missing:
+        raise UserError(
+            f"{source}: no column {missing[0]!r} in its first line; {expected}"
+        )
+    others = []
+    for number, name in enumerate(columns):
+        if name in columns[:number] and name:
+            raise UserError(
+                f"{source}: column {name!r} twice in its first line; {expected}"
+            )
+        if name not in _COLUMNS and name:
+            others.append(name)
+            if name.lower().rstrip("s") in _COLUMNS:
+                raise UserError(
+                    f"{source}: column {name!r} in its first line; {expected}"
+                )
+    if others:
+        logging.warning("%s: not read: column %s", source, ", ".join(others))
+
+
 def _note_file(recording: Recording, seen: dict[str, str]) -> None:
     """Takes note of a row's file, by what its path leads to; refuses a second row."""
     file = os.path.realpath(recording.path)
@@ -189,6 +235,12 @@ def _note_file(recording: Recording, seen: dict[str, str]) -> None:
 
 
 def _from_row(row: dict[str, str | None], source: str) -> Recording:
+    beyond = [cell for cell in row.get(None) or () if cell.strip()]
+    if beyond:
+        raise UserError(
+            f"{beyond[0]!r}: more cells than columns; a cell with a comma in quotes "
+            "expected"
+        )
     values = {key: (value or "").strip() for key, value in row.items() if key}
     name, family = values["file"], values["family"]
     if not name or not family:
