@@ -542,6 +542,8 @@ def differences(old: RunSettings, new: RunSettings) -> list[str]:
         for field in dataclasses.fields(cls):
             before = getattr(getattr(old, name), field.name)
             after = getattr(getattr(new, name), field.name)
+            if field.name == "data_service" and before and after:
+                continue  # Its address is a place; whether there is one matters.
             if field.metadata["identity"] and before != after:
                 found.append(
                     f"{field.name}: {json.dumps(before)} -> {json.dumps(after)}"

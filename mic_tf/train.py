@@ -49,12 +49,14 @@ def main(arguments: list[str]) -> int:
     files.register_file_systems(
         workdir, run.data.data_dir, run.data.exclude, run.train.init_from
     )
-    builder, *extras = (
-        catalogue.load_builder(name, run.data.data_dir)
-        for name in run.data.dataset_names
-    )
-    workdir = workdir.rstrip("/")
     given = settings.given_in_flags()
+    _check_given(run.data, given)
+    builder = catalogue.load_builder(run.data.dataset, run.data.data_dir)
+    extras = [
+        catalogue.load_builder(name, run.data.data_dir, flag="extra_datasets")
+        for name in run.data.dataset_names[1:]
+    ]
+    workdir = workdir.rstrip("/")
     if begun := workfolder.read_config(workdir):
         run = settings.as_it_began(run, begun["settings"], given)
     run = starting.take_over(run, workdir, given)
@@ -79,6 +81,22 @@ def main(arguments: list[str]) -> int:
         f" (validation, {run.data.protocol} split: {figures})" if figures else "",
     )
     return command.EXIT_OK
+
+
+def _check_given(data: settings.DataSettings, given: set[str]) -> None:
+    """Refuses flags that would do nothing.
+
+    Raises:
+      UserError: there is one.
+    """
+    only = {"fold": ("instrument",), "folds": ("instrument",)}
+    only["pool"] = ("instrument", "random")
+    for name, protocols in only.items():
+        if name in given and data.protocol not in protocols:
+            raise UserError(
+                f"--{name}={getattr(data, name)}: does nothing with --protocol="
+                f"{data.protocol}; --protocol={' or '.join(protocols)} expected"
+            )
 
 
 def cli() -> None:

@@ -83,11 +83,15 @@ def test_a_worker_can_read_from_object_stores_where_it_may(monkeypatch, installe
     [
         ("data", {"data_service": "localhost:1"}, "grpc://HOST:PORT expected"),
         ("data", {"data_service": "http://x"}, "grpc://HOST:PORT expected"),
+        ("data", {"data_service": "grpc://x"}, "grpc://HOST:PORT expected"),
+        ("data", {"data_service": "grpc://localhost:99999"}, "nobody answers there"),
+        ("data", {"data_service": "grpc://no.such.host.invalid:1"}, "nobody answers"),
     ],
 )
 def test_wrong_addresses_are_user_errors(
-    small_dataset, tmp_path, section, values, message
+    small_dataset, tmp_path, section, values, message, monkeypatch
 ):
+    monkeypatch.setattr(batches, "_SERVICE_SECONDS", 0.2)
     with pytest.raises(UserError, match=message):
         trainer.train(changed(section, **values), str(tmp_path), small_dataset)
 

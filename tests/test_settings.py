@@ -71,6 +71,17 @@ def test_differences_are_only_those_that_change_the_weights():
     assert settings.differences(old, longer) == ["epochs: 10 -> 11"]
 
 
+def test_a_run_goes_on_with_its_service_at_another_address():
+    alone, first, second = (
+        settings.RunSettings(data=settings.DataSettings(data_service=address))
+        for address in ("", "grpc://a:1", "grpc://b:2")
+    )
+    assert settings.differences(first, second) == []
+    for before, after in ((first, alone), (alone, first)):
+        [changed] = settings.differences(before, after)
+        assert changed.startswith("data_service: ")
+
+
 LATER = ("winograd", "fused_norm")
 
 

@@ -199,6 +199,11 @@ def test_unknown_flag_is_one_line_and_status_2(command):
         ),
         ("train", ["--workdir=/tmp/x", "--flagfile=/no.cfg"], "/no.cfg"),
         ("train", ["--workdir=/tmp/x", "more"], "more: unexpected argument"),
+        (
+            "train",
+            ["--workdir=/tmp/x", "--fold=1"],
+            "--fold=1: does nothing with --protocol=official; --protocol=instrument",
+        ),
         ("evaluate", [], "--workdir, --model: give one of the two"),
         ("evaluate", ["--workdir=/nowhere"], "/nowhere: no config.json"),
         (

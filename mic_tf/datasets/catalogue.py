@@ -47,12 +47,15 @@ def find_prepared(name: DatasetName, data_dir: str) -> str | None:
     return labelled[0] if labelled else None
 
 
-def load_builder(name: str, data_dir: str) -> "tfds.core.DatasetBuilder":
+def load_builder(
+    name: str, data_dir: str, *, flag: str = "dataset"
+) -> "tfds.core.DatasetBuilder":
     """Opens a prepared data set; needs neither its source nor its builder's code.
 
     Args:
       name: as in `known_names`, with a label or version where wanted.
       data_dir: folder of prepared sets (local, gs://, s3://).
+      flag: what the name was given by.
 
     Returns:
       A builder whose `info` and record files can be read.
@@ -62,7 +65,7 @@ def load_builder(name: str, data_dir: str) -> "tfds.core.DatasetBuilder":
     """
     import tensorflow_datasets as tfds
 
-    parsed = parse_name(name)
+    parsed = parse_name(name, flag)
     files.register_file_systems(data_dir)
     try:
         folder = find_prepared(parsed, data_dir)

@@ -44,8 +44,8 @@ def without_version(full_name: str) -> str:
     return full_name.rsplit("/", maxsplit=1)[0]
 
 
-def parse_name(name: str) -> DatasetName:
-    """Takes a name apart.
+def parse_name(name: str, flag: str = "dataset") -> DatasetName:
+    """Takes a name, given by this flag, apart.
 
     Raises:
       UserError: no such data set; names the known ones.
@@ -57,14 +57,14 @@ def parse_name(name: str) -> DatasetName:
     )
     if not known or path.endswith("/"):
         raise UserError(
-            f"--dataset={name}: not a known data set; known are "
+            f"--{flag}={name}: not a known data set; known are "
             f"{', '.join(known_names())} (ours also as NAME/LABEL)"
         )
     if not config.strip(".") and config or VERSION.fullmatch(config):
         raise UserError(
-            f"--dataset={name}: no label; a version stands behind a colon, as "
+            f"--{flag}={name}: no label; a version stands behind a colon, as "
             f"{dataset}:1.0.0"
         )
     if ":" in name and not VERSION.fullmatch(version):
-        raise UserError(f"--dataset={name}: version {version!r} is not like 1.0.0")
+        raise UserError(f"--{flag}={name}: version {version!r} is not like 1.0.0")
     return DatasetName(dataset, config, version)

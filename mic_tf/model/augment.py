@@ -109,7 +109,7 @@ def augment_log_mel(
 def delay(waveform: tf.Tensor, longest_seconds: float) -> Change:
     """Starts each note later, on half the notes; what runs over the end is lost."""
     batch, _ = pieces.sizes(waveform)
-    longest = int(longest_seconds * SAMPLE_RATE)
+    longest = max(1, int(longest_seconds * SAMPLE_RATE))
     amount = randomness.uniform("delay", [batch], -longest, longest, tf.int32)
     return Change(_delayed, [tf.maximum(amount, 0)])
 

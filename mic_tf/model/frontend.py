@@ -81,6 +81,12 @@ def check_bounds(n_fft: int, fmin: float, fmax: float) -> None:
         )
 
 
+def empty_bands(settings: FrontEndSettings) -> int:
+    """How many mel bands no bin of the spectrum falls into."""
+    weights = mel_weights(settings.n_fft, settings.n_mels, settings.fmin, settings.fmax)
+    return int((weights.max(axis=0) == 0).sum())
+
+
 @dataclasses.dataclass(frozen=True)
 class _BandGroup:
     """Neighbouring mel bands and the bins that they are made of.

@@ -2,13 +2,17 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+import re
+import socket
+import time
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from absl import logging
 
-from mic_tf import taxonomy
+from mic_tf import files, taxonomy
 from mic_tf.errors import UserError
 from mic_tf.pipeline import index as note_index
 from mic_tf.pipeline.index import NoteIndex
@@ -16,6 +20,9 @@ from mic_tf.tracing import as_written
 
 _BATCHES_AHEAD = 4
 """AUTOTUNE lets the buffer grow as training goes on, by 4 MB for a batch of 32."""
+
+_SERVICE_SECONDS = 60.0
+"""A service that is started together with training has so long to answer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +98,38 @@ def training_batches(
         deterministic=True,
     )
     return dataset.prefetch(_BATCHES_AHEAD).with_options(options())
+
+
+def check_service(address: str) -> None:
+    """Looks whether a tf.data service answers; TensorFlow itself waits for ever.
+
+    Args:
+      address: grpc://HOST:PORT of the dispatcher.
+
+    Raises:
+      UserError: it is no such address, or nobody answers there.
+    """
+    found = re.fullmatch(r"grpc://(\[[^\]]+\]|[^:/\[\]]+):(\d{1,5})", address)
+    if not found:
+        raise UserError(f"--data_service={address}: grpc://HOST:PORT expected")
+    place = (found[1].strip("[]"), int(found[2]))
+    end = time.monotonic() + _SERVICE_SECONDS
+    said = False
+    while True:
+        try:
+            socket.create_connection(place, timeout=_SERVICE_SECONDS).close()
+            return
+        except (OSError, OverflowError) as error:
+            if time.monotonic() > end:
+                raise UserError(
+                    f"--data_service={address}: nobody answers there "
+                    f"({files.reason(error)}); start python -m mic_tf.data_service "
+                    "first, or give its address"
+                ) from error
+        if not said:
+            logging.info("waiting for the tf.data service at %s", address)
+            said = True
+        time.sleep(min(1.0, _SERVICE_SECONDS))
 
 
 def on_service(dataset: tf.data.Dataset, address: str) -> tf.data.Dataset:
@@ -188,12 +227,15 @@ _FAULTS_OF_DATA = (
 
 
 @contextlib.contextmanager
-def faults_named(records: Records, then: str = "") -> Iterator[None]:
+def faults_named(
+    records: Records, then: str = "", others: Sequence[str] = ()
+) -> Iterator[None]:
     """Turns an error out of the input pipeline into one that names file and note.
 
     Args:
       records: what is read inside.
       then: what else is to be said.
+      others: further record files that are read, of the same notes.
 
     Raises:
       UserError: the records have a fault.
@@ -201,7 +243,8 @@ def faults_named(records: Records, then: str = "") -> Iterator[None]:
     try:
         yield
     except _FAULTS_OF_DATA as error:
-        fault = _find_fault(records)
+        logging.info("looking for a fault in the records")
+        fault = note_index.damaged_file(others) or _find_fault(records)
         if fault is None:
             raise
         raise UserError(fault + then) from error

@@ -7,6 +7,8 @@ that family's next record. They cost the size of the data set once more.
 import contextlib
 import dataclasses
 import math
+from collections.abc import Sequence
+from concurrent import futures
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +24,7 @@ from mic_tf.pipeline.index import NoteIndex
 
 FOLDER = "family_shards"
 _MANIFEST = "manifest.json"
+_BYTES = "bytes"
 _NOTES_PER_FILE = 512
 _FEWEST_FILES = 8
 _MOST_FILES = 16
@@ -48,24 +51,31 @@ def write(builder: tfds.core.DatasetBuilder) -> FamilyShards:
     folder = _folder(builder)
     plan = _plan(index)
     manifest = files.join(folder, _MANIFEST)
-    if files.exists(manifest) and files.read_json(manifest) == _content(index, plan):
-        logging.info("%s is there already", folder)
-        return _shards(folder, plan)
+    shards = _shards(folder, plan)
+    if files.exists(manifest):
+        there = files.read_json(manifest)
+        fault = _fault(there, shards) if _is_of(there, index, plan) else "other records"
+        if not fault:
+            logging.info("%s is there already", folder)
+            return shards
+        logging.info("%s: %s; writing it anew", folder, fault)
     files.remove(manifest)
     files.make_folder(folder)
     place = np.empty(len(index), np.int64)
     for number, (_, _, rows) in enumerate(plan):
         place[rows] = number
-    _copy(note_index.file_paths(builder, index), _shards(folder, plan).paths, place)
-    files.write_json(manifest, _content(index, plan))
-    return _shards(folder, plan)
+    _copy(note_index.file_paths(builder, index), shards.paths, place)
+    content = {**_content(index, plan), _BYTES: _sizes(shards.paths)}
+    files.write_json(manifest, content)
+    return shards
 
 
 def load(builder: tfds.core.DatasetBuilder, index: NoteIndex) -> FamilyShards:
     """The files of a data set.
 
     Raises:
-      UserError: there are none, or they were made from other records.
+      UserError: there are none, they were made from other records, or one is not as
+        it was written.
     """
     folder = _folder(builder)
     plan = _plan(index)
@@ -77,9 +87,41 @@ def load(builder: tfds.core.DatasetBuilder, index: NoteIndex) -> FamilyShards:
     )
     if not files.exists(manifest):
         raise UserError(f"--balance=streams: no {folder}; {command}")
-    if files.read_json(manifest) != _content(index, plan):
+    there = files.read_json(manifest)
+    if not _is_of(there, index, plan):
         raise UserError(f"{folder}: made from other records; {command}")
-    return _shards(folder, plan)
+    shards = _shards(folder, plan)
+    fault = _fault(there, shards)
+    if fault:
+        raise UserError(f"{folder}: {fault}; {command}")
+    return shards
+
+
+def _is_of(
+    there: dict, index: NoteIndex, plan: list[tuple[str, int, np.ndarray]]
+) -> bool:
+    """Whether a manifest is of files of these records."""
+    return {k: v for k, v in there.items() if k != _BYTES} == _content(index, plan)
+
+
+def _fault(there: dict, shards: FamilyShards) -> str:
+    """Which file is missing or has another size than the manifest says, or nothing."""
+    # Earlier programs did not write the sizes down.
+    before = there.get(_BYTES, {})
+    for name, size in _sizes(shards.paths).items():
+        if size < 0:
+            return f"{name} is missing"
+        if before.get(name, size) != size:
+            return f"{name} has {size:,} bytes, {before[name]:,} expected"
+    return ""
+
+
+def _sizes(paths: Sequence[str]) -> dict[str, int]:
+    """Bytes of each file by its name; -1 where there is none."""
+    with futures.ThreadPoolExecutor(16) as pool:  # An object store is asked for each.
+        sizes = list(pool.map(note_index.size_of, paths))
+    names = [path.rsplit("/", maxsplit=1)[-1] for path in paths]
+    return dict(zip(names, sizes, strict=True))
 
 
 def _folder(builder: tfds.core.DatasetBuilder) -> str:

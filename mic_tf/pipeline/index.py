@@ -174,7 +174,7 @@ def build(builder: tfds.core.DatasetBuilder, *, skip_bad: bool = False) -> NoteI
         sources=tuple(features["source"].names),
         split_names=tuple(split_names),
         file_names=tuple(path.rsplit("/", maxsplit=1)[-1] for path in paths),
-        file_sizes=np.array([_size(path) for path in paths], np.int64),
+        file_sizes=np.array([size_of(path) for path in paths], np.int64),
         file_notes=notes,
         file_split=np.array(file_split, np.int8),
         file_lost=np.array(lengths, np.int64) - notes,
@@ -318,14 +318,15 @@ def _damage(paths: list[str], error: tf.errors.OpError) -> str:
     return f"{found or 'records cannot be read: ' + files.reason(error)}; {hint}"
 
 
-def _size(path: str) -> int:
+def size_of(path: str) -> int:
+    """Bytes of a file; -1 where there is none."""
     return tf.io.gfile.stat(path).length if files.exists(path) else -1
 
 
 def _describes(index: NoteIndex, builder: tfds.core.DatasetBuilder) -> bool:
     _, paths, _, _ = _record_files(builder)
     names = tuple(path.rsplit("/", maxsplit=1)[-1] for path in paths)
-    sizes = [_size(path) for path in paths]
+    sizes = [size_of(path) for path in paths]
     return names == index.file_names and sizes == index.file_sizes.tolist()
 
 

@@ -120,13 +120,17 @@ def newest(folder: str, advice: str = "") -> Snapshot | None:
       UserError: there are snapshots, but none of them is whole.
     """
     broken = []
-    for path in reversed(_manifests(folder)):
+    manifests = _manifests(folder)
+    for path in reversed(manifests):
         snapshot = _whole(path)
         if snapshot:
             for name in broken:
                 logging.warning("%s: damaged, passed over", name)
             return snapshot
         broken.append(path.removesuffix(_MANIFEST))
+    if broken and _manifests(folder) != manifests:
+        # A training saved a new one meanwhile and removed those.
+        return newest(folder, advice)
     if broken:
         raise UserError(
             f"{folder}: none of its {len(broken)} checkpoint(s) is whole{advice}"

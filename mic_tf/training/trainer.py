@@ -117,7 +117,7 @@ def _train(
     if placement.is_chief and not (resuming and restored):
         workfolder.write_config(workdir, settings, labels, data.description)
     started = time.monotonic()
-    with _stop_on_sigterm(saver), _faults_named(data.records, settings):
+    with _stop_on_sigterm(saver), _faults_named(data, settings):
         run.fit()
         saver.end()
     summary = run.finish(time.monotonic() - started)
@@ -312,8 +312,8 @@ def _seconds_before(workdir: str, epochs: int) -> float:
 def _check(settings: RunSettings, placement: Placement) -> None:
     train = settings.train
     service = settings.data.data_service
-    if service and not service.startswith("grpc://"):
-        raise UserError(f"--data_service={service}: grpc://HOST:PORT expected")
+    if service:
+        batches.check_service(service)
     if service and train.deterministic:
         raise UserError(
             "--data_service with --deterministic: its batches come in any order; drop "
@@ -345,6 +345,13 @@ def _check(settings: RunSettings, placement: Placement) -> None:
     networks.check_size(settings)
     bounds = settings.frontend
     frontend.check_bounds(bounds.n_fft, bounds.fmin, bounds.fmax)
+    deaf = frontend.empty_bands(bounds)
+    if deaf:
+        logging.warning(
+            "--n_mels=%d: %d of these bands lie between two bins and hear nothing; "
+            "fewer, or an --n_fft above %d, expected",
+            *(bounds.n_mels, deaf, bounds.n_fft),
+        )
     recording.check_bounds(settings.augment, bounds.fmax)
 
 
@@ -356,9 +363,13 @@ def _set_up_chance(settings: RunSettings) -> None:
 
 
 @contextlib.contextmanager
-def _faults_named(records: Records, settings: RunSettings) -> Iterator[None]:
+def _faults_named(
+    data: training_data.TrainingData, settings: RunSettings
+) -> Iterator[None]:
     """Turns errors of data, logs and memory into ones that name them."""
-    with batches.faults_named(records, "; the last whole checkpoint stands"):
+    then = "; the last whole checkpoint stands"
+    shards = data.shards.paths if data.shards else ()
+    with batches.faults_named(data.records, then, shards):
         try:
             yield
         except tf.errors.OpError as error:

@@ -20,6 +20,8 @@ from mic_tf.pipeline.family_shards import FamilyShards
 from mic_tf.settings import DataSettings, RunSettings
 
 _NSYNTH = ("nsynth", "nsynth_jsonwav")
+_MANY_READS = 20
+"""Records a delivered note; of full NSynth some 5 are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +83,10 @@ def describe_data(
                 f"--extra_datasets: {extra.info.full_name} is the main set too; its "
                 "test notes would be trained on"
             )
+    named = [extra.info.full_name for extra in extra_builders]
+    twice = sorted({name for name in named if named.count(name) > 1})
+    if twice:
+        raise UserError(f"--extra_datasets: {twice[0]} twice; each once expected")
     main, *extras = (
         batches.open_records(each, skip_bad=settings.data.skip_bad)
         for each in (builder, *extra_builders)
@@ -116,6 +122,18 @@ def describe_data(
         method,
         1.0 if streams else sum(side.share * side.reads_per_note for side in sides),
     )
+    for side in sides:
+        if not streams and side.reads_per_note > _MANY_READS:
+            rarest = min(
+                (n, name) for name, n in zip(families, counts, strict=True) if n
+            )
+            logging.warning(
+                "%.0f records are read for each note that is drawn, as %s has so few "
+                "(%d notes): --balance=streams reads each once, by a lower "
+                "--balance_alpha they are drawn less often",
+                *(side.reads_per_note, rarest[1], rarest[0]),
+            )
+            break
     data_settings = dataclasses.asdict(settings.data)
     del data_settings["data_dir"]
     description = {

@@ -225,10 +225,7 @@ def load_run(workdir: str, *, calibrating: bool = False) -> TrainedRun:
     config = _required_config(workdir)
     settings = _settings_of(workdir, config)
     labels = tuple(config["labels"])
-    best = snapshots.newest(files.join(workdir, BEST))
-    if best is None:
-        raise UserError(f"{workdir}: no finished epoch yet, so no weights in {BEST}/")
-    model = restored_model(settings, labels, best)
+    best, model = _selected(workdir, settings, labels)
     calibration = files.join(workdir, CALIBRATION)
     temperature = 1.0
     if files.exists(calibration):
@@ -238,6 +235,22 @@ def load_run(workdir: str, *, calibrating: bool = False) -> TrainedRun:
     return TrainedRun(
         workdir, settings, labels, model, temperature, _summary(workdir, config, best)
     )
+
+
+def _selected(
+    workdir: str, settings: RunSettings, labels: tuple[str, ...]
+) -> tuple[snapshots.Snapshot, keras.Model]:
+    """The selected weights; those that a training saves meanwhile take their place."""
+    folder = files.join(workdir, BEST)
+    best = snapshots.newest(folder)
+    while best is not None:
+        try:
+            return best, restored_model(settings, labels, best)
+        except tf.errors.NotFoundError:
+            before, best = best, snapshots.newest(folder)
+            if best == before:
+                raise
+    raise UserError(f"{workdir}: no finished epoch yet, so no weights in {BEST}/")
 
 
 def restored_model(

@@ -148,6 +148,11 @@ def test_delay_only_moves_sound_later(waveforms):
         assert np.array_equal(after[amount:], before[: len(before) - amount])
 
 
+def test_a_delay_of_less_than_a_sample_moves_nothing(waveforms):
+    sound = tf.cast(waveforms, tf.float32)
+    assert np.array_equal(changed_at_step(1, augment.delay, sound, 1e-5), sound)
+
+
 def test_noise_is_white_and_as_loud_as_asked_for():
     notes, samples = 400, 4096
     level = np.linspace(0.01, 0.5, notes, dtype=np.float32)[:, np.newaxis]

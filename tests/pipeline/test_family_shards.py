@@ -85,6 +85,37 @@ def test_written_again_only_when_the_records_have_changed(builder):
             assert name.endswith(b"-again")
 
 
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_a_file_that_is_not_as_it_was_written_is_named_and_written_anew(
+    builder, damage
+):
+    path = family_shards.write(builder).paths[1]
+    with open(path, "rb") as file:
+        whole = file.read()
+    if damage == "gone":
+        os.remove(path)
+    else:
+        os.truncate(path, len(whole) // 2)
+    words = "is missing" if damage == "gone" else f"{len(whole):,} expected"
+    index = batches.open_records(builder).index
+    with pytest.raises(UserError, match=f"{os.path.basename(path)} .*{words}; write"):
+        family_shards.load(builder, index)
+    family_shards.write(builder)
+    with open(path, "rb") as file:
+        assert file.read() == whole
+    family_shards.load(builder, index)
+
+
+def test_files_of_an_earlier_program_are_used_without_their_sizes(builder):
+    written = family_shards.write(builder)
+    manifest = os.path.join(os.path.dirname(written.paths[0]), "manifest.json")
+    content = files.read_json(manifest)
+    files.write_json(manifest, {k: v for k, v in content.items() if k != "bytes"})
+    stamp = os.stat(written.paths[0]).st_mtime_ns
+    assert family_shards.write(builder).paths == written.paths
+    assert os.stat(written.paths[0]).st_mtime_ns == stamp
+
+
 def test_a_family_may_have_a_slash_in_its_name(tmp_path):
     families = ("wood/flute", "wood_flute")
     notes = [

@@ -40,6 +40,21 @@ def test_nothing_saved_is_none(folder):
     assert snapshots.newest(folder) is None
 
 
+def test_one_that_is_replaced_while_it_is_read_gives_way_to_the_new_one(
+    folder, monkeypatch
+):
+    save(folder, 1, keep=1)
+    whole = snapshots._whole
+
+    def replaced_meanwhile(path):
+        monkeypatch.setattr(snapshots, "_whole", whole)
+        save(folder, 2, keep=1)
+        return whole(path)
+
+    monkeypatch.setattr(snapshots, "_whole", replaced_meanwhile)
+    assert snapshots.newest(folder).number == 2
+
+
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
 def test_damaged_checkpoint_is_passed_over_for_the_one_before(folder, damage):
     save(folder, 1)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from mic_tf import files
 from mic_tf.errors import UserError
 from mic_tf.evaluation import evaluator
-from mic_tf.pipeline import batches
+from mic_tf.pipeline import batches, family_shards
 from mic_tf.settings import (
     AugmentSettings,
     DataSettings,
@@ -22,7 +22,14 @@ from mic_tf.settings import (
     RunSettings,
     TrainSettings,
 )
-from mic_tf.training import callbacks, starting, trainer, workfolder
+from mic_tf.training import (
+    callbacks,
+    snapshots,
+    starting,
+    strategy,
+    trainer,
+    workfolder,
+)
 from tests import processes
 from tests.conftest import make_note, write_dataset
 
@@ -67,6 +74,21 @@ def test_a_run_leaves_a_whole_work_folder(finished):
     run = workfolder.load_run(str(finished))
     assert run.settings == SMALL
     assert run.summary["data"]["notes"] == {"train": 36, "valid": 12, "test": 12}
+
+
+def test_weights_that_are_replaced_while_they_are_opened_give_way_to_the_new_ones(
+    finished, tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    newest = snapshots.newest
+
+    def removed_meanwhile(path, advice=""):
+        monkeypatch.setattr(snapshots, "newest", newest)
+        return dataclasses.replace(newest(path), prefix=f"{path}/state-000000009")
+
+    monkeypatch.setattr(snapshots, "newest", removed_meanwhile)
+    assert_same_weights(folder, finished)
 
 
 def test_best_weights_are_those_of_the_best_validation_macro_f1(finished):
@@ -303,6 +325,32 @@ def test_balances_train(small_dataset, tmp_path, balance):
     )
     trainer.train(run, str(tmp_path), small_dataset)
     assert len(callbacks.read_history(str(tmp_path))) == 2
+
+
+def test_streams_train_and_a_damaged_file_of_theirs_is_named(tmp_path):
+    notes = [make_note(f, i % 3, 40 + i) for f in ("bass", "organ") for i in range(12)]
+    dataset = write_dataset(tmp_path / "data", {"train": notes})
+    path = family_shards.write(dataset).paths[0]
+    run = dataclasses.replace(
+        changed("train", select="last"),
+        data=dataclasses.replace(SMALL.data, balance="streams"),
+    )
+    trainer.train(run, str(tmp_path / "run"), dataset)
+    assert len(callbacks.read_history(str(tmp_path / "run"))) == 2
+    with open(path, "r+b") as file:
+        file.seek(1000)
+        file.write(b"damaged")
+    with pytest.raises(UserError, match=f"{path}: damaged or of another schema"):
+        trainer.train(run, str(tmp_path / "again"), dataset)
+
+
+def test_bands_that_hear_nothing_are_warned_of(caplog):
+    for n_mels, words in ((96, ""), (512, "--n_mels=512: 52 of these bands")):
+        caplog.clear()
+        settings = dataclasses.replace(SMALL, frontend=FrontEndSettings(n_mels=n_mels))
+        trainer._check(settings, strategy.choose("auto", ""))
+        assert words in caplog.text
+        assert bool(words) == ("hear nothing" in caplog.text)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from mic_tf.datasets import catalogue
 from mic_tf.errors import UserError
 from mic_tf.pipeline import draws, splits
 from mic_tf.pipeline.draws import Draw
@@ -124,6 +125,33 @@ def test_files_of_ids_that_cannot_be_read_are_one_line(tmp_path):
         training_data.read_exclusions(str(tmp_path / "nowhere"))
     file.write_bytes("\ufeffa\tsilence\nb\n".encode())
     assert training_data.read_exclusions(str(file)) == {"a", "b"}
+
+
+def test_a_family_of_so_few_notes_that_most_reading_is_in_vain_is_warned_of(
+    builders, tmp_path, caplog, monkeypatch
+):
+    described(builders)
+    assert "records are read for each note" not in caplog.text
+    notes = [make_note("bass", i, 30 + i % 60, seed=i) for i in range(60)]
+    notes.append(make_note("vocal", 99, 50))
+    builder = write_dataset(tmp_path, {"train": notes}, shards=1)
+    described([builder])
+    assert "as vocal has so few (1 notes): --balance=streams" in caplog.text
+    caplog.clear()
+    described([builder], balance="none")
+    assert "records are read for each note" not in caplog.text
+
+
+def test_a_mistake_in_an_extra_sets_name_is_said_of_its_flag(tmp_path):
+    for name, words in (("soundfont", "not a known"), ("nsynth/full:2", "version '2'")):
+        with pytest.raises(UserError, match=f"^--extra_datasets={name}: {words}"):
+            catalogue.load_builder(name, str(tmp_path), flag="extra_datasets")
+
+
+def test_an_extra_set_is_given_once(builders):
+    main, extra = builders
+    with pytest.raises(UserError, match="--extra_datasets: .* twice; each once"):
+        described([main, extra, extra])
 
 
 def test_ids_leave_out_notes_of_extra_sets_too(builders, tmp_path, caplog):
