@@ -77,7 +77,9 @@ class Saver(keras.callbacks.Callback):
         self._weights = tf.train.Checkpoint(model=trainee.classifier)
         self._restored_metrics: list[np.ndarray] | None = None
         self._steps_before = 0
+        self._epoch_began = time.monotonic()
         self.place = Place()
+        self.begun_seconds = 0.0
         self.best: dict[str, Any] | None = None
         self.stopped_early = False
         self.stop_requested = False
@@ -94,6 +96,8 @@ class Saver(keras.callbacks.Callback):
         self._state.read(snapshot.prefix).assert_consumed()
         facts = snapshot.facts
         self.place = Place(facts["epoch"], facts["step"])
+        # Earlier programs did not write them down.
+        self.begun_seconds = facts.get("begun_seconds", 0.0)
         self.best = facts["best"]
         self.stopped_early = facts["stopped_early"]
         self._record = facts["record"]
@@ -116,6 +120,7 @@ class Saver(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._steps_before = self.place.step
+        self._epoch_began = time.monotonic()
         if self._restored_metrics is not None:
             variables = [v for m in self._trainee.metrics for v in m.variables]
             for variable, value in zip(variables, self._restored_metrics, strict=True):
@@ -158,6 +163,7 @@ class Saver(keras.callbacks.Callback):
             self.stopped_early = True
             self.model.stop_training = True
         self.place = Place(epoch + 1, 0)
+        self.begun_seconds = 0.0
         self._save()
         if self._vote.decide(self.stop_requested, now=True):
             self._stop()
@@ -189,9 +195,11 @@ class Saver(keras.callbacks.Callback):
         raise Preempted
 
     def _save(self) -> None:
+        since = time.monotonic() - self._epoch_began if self.place.step else 0.0
         facts = {
             "epoch": self.place.epoch,
             "step": self.place.step,
+            "begun_seconds": round(self.begun_seconds + since, 1),
             "best": self.best,
             "stopped_early": self.stopped_early,
             "record": self._record,
@@ -212,21 +220,24 @@ class HistoryFile(keras.callbacks.Callback):
     Args:
       workdir: the work folder.
       epochs_done: rows of later epochs, written before a crash, are dropped.
+      begun_seconds: that earlier processes took for the epoch that goes on.
     """
 
-    def __init__(self, workdir: str, epochs_done: int):
+    def __init__(self, workdir: str, epochs_done: int, begun_seconds: float = 0.0):
         super().__init__()
         self._path = files.join(workdir, workfolder.HISTORY)
         self._rows = [
             row for row in read_history(workdir) if int(row["epoch"]) <= epochs_done
         ]
         self._started = 0.0
+        self._begun_seconds = begun_seconds
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        seconds = time.monotonic() - self._started
+        seconds = time.monotonic() - self._started + self._begun_seconds
+        self._begun_seconds = 0.0
         figures = {name: f"{float(v):.6f}" for name, v in (logs or {}).items()}
         row = {"epoch": str(epoch + 1), **figures, "seconds": f"{seconds:.1f}"}
         self._rows.append(row)

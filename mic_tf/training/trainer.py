@@ -147,7 +147,9 @@ class _Run:
         self._saver = saver
         self._steps = steps_per_epoch
         self._validation = self._validation_batches()
-        self._seconds_before = _seconds_before(workdir, saver.place.epoch)
+        self._seconds_before = _seconds_before(
+            workdir, saver.place.epoch, saver.begun_seconds
+        )
 
     def fit(self) -> None:
         """Trains what is left: the rest of a begun epoch, then the whole ones."""
@@ -282,7 +284,11 @@ class _Run:
                 else 0
             )
             callbacks += [
-                HistoryFile(self._workdir, self._saver.place.epoch),
+                HistoryFile(
+                    self._workdir,
+                    self._saver.place.epoch,
+                    self._saver.begun_seconds,
+                ),
                 keras.callbacks.TensorBoard(
                     logs, write_graph=False, profile_batch=profile
                 ),
@@ -298,15 +304,15 @@ class _Run:
         return Pictures(logs, self._trainee, self._data.records, train, self._settings)
 
 
-def _seconds_before(workdir: str, epochs: int) -> float:
-    """What earlier processes took: to the end of a run, or for the epochs they did."""
+def _seconds_before(workdir: str, epochs: int, begun_seconds: float) -> float:
+    """What earlier processes took: to the end of a run, or for what they did of it."""
     if not epochs:
-        return 0.0
+        return begun_seconds
     path = files.join(workdir, workfolder.SUMMARY)
     whole = files.read_json(path) if files.exists(path) else {}
     rows = [row for row in read_history(workdir) if int(row["epoch"]) <= epochs]
     done = sum(float(row["seconds"]) for row in rows)
-    return max(whole.get("train_seconds", 0.0), done)
+    return max(whole.get("train_seconds", 0.0), done + begun_seconds)
 
 
 def _check(settings: RunSettings, placement: Placement) -> None:

@@ -304,6 +304,33 @@ def test_seconds_of_a_run_are_those_of_all_its_processes(
         assert 1000 < seconds < 1900
 
 
+def test_seconds_of_an_epoch_are_those_of_all_its_processes(
+    small_dataset, tmp_path, monkeypatch
+):
+    run = changed("train", checkpoint_every=1)
+    original = callbacks.Saver.on_train_batch_end
+
+    def stopping(self, batch, logs=None):
+        original(self, batch, logs)
+        if self.place.step == 2:
+            raise _Stop
+
+    monkeypatch.setattr(callbacks.Saver, "on_train_batch_end", stopping)
+    with pytest.raises(_Stop):
+        trainer.train(run, str(tmp_path), small_dataset)
+    path = snapshots.newest(str(tmp_path / "checkpoints")).prefix + ".manifest.json"
+    manifest = files.read_json(path)
+    assert 0 < manifest["facts"]["begun_seconds"] < 900
+    manifest["facts"]["begun_seconds"] = 1000.0
+    files.write_json(path, manifest)
+    monkeypatch.setattr(callbacks.Saver, "on_train_batch_end", original)
+    seconds = trainer.train(run, str(tmp_path), small_dataset)["train_seconds"]
+    assert 1000 < seconds < 1900
+    first, second = callbacks.read_history(str(tmp_path))
+    assert 1000 < float(first["seconds"]) < 1900
+    assert float(second["seconds"]) < 900
+
+
 def test_a_loss_that_is_not_finite_is_a_user_error(small_dataset, tmp_path):
     run = changed("train", learning_rate=1e30)
     with pytest.raises(UserError, match="try a lower --learning_rate"):
