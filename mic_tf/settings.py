@@ -7,7 +7,7 @@ reads a flag. Importing this module imports nothing heavy.
 
 import dataclasses
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from absl import flags
@@ -28,7 +28,7 @@ def setting(
     choices: Sequence[str] = (),
     minimum: float | None = None,
     maximum: float | None = None,
-    identity: bool = True,
+    identity: bool | Callable[[Any], Any] = True,
     before: Any = None,
 ) -> Any:
     """A dataclass field with what its flag needs.
@@ -40,7 +40,8 @@ def setting(
       minimum: the smallest value allowed.
       maximum: the largest value allowed.
       identity: whether the value changes the weights that come out. Resuming a run
-        is refused when such a setting differs.
+        is refused when such a setting differs. A function: whether what it makes of
+        the value does.
       before: what runs did that were saved before there was this setting; None: what
         the default says.
     """
@@ -138,6 +139,7 @@ class DataSettings:
         "Address of a tf.data service, grpc://HOST:PORT, that reads, balances and "
         "batches (python -m mic_tf.data_service); the order of the notes is then not "
         "the same every time.",
+        identity=bool,  # The address is a place.
     )
     shuffle_buffer: int = setting(
         256,
@@ -542,9 +544,12 @@ def differences(old: RunSettings, new: RunSettings) -> list[str]:
         for field in dataclasses.fields(cls):
             before = getattr(getattr(old, name), field.name)
             after = getattr(getattr(new, name), field.name)
-            if field.name == "data_service" and before and after:
-                continue  # Its address is a place; whether there is one matters.
-            if field.metadata["identity"] and before != after:
+            identity = field.metadata["identity"]
+            if callable(identity):
+                is_other = identity(before) != identity(after)
+            else:
+                is_other = identity and before != after
+            if is_other:
                 found.append(
                     f"{field.name}: {json.dumps(before)} -> {json.dumps(after)}"
                 )

@@ -89,8 +89,11 @@ def _check_given(data: settings.DataSettings, given: set[str]) -> None:
     Raises:
       UserError: there is one.
     """
-    only = {"fold": ("instrument",), "folds": ("instrument",)}
-    only["pool"] = ("instrument", "random")
+    only = {
+        "fold": ("instrument",),
+        "folds": ("instrument",),
+        "pool": ("instrument", "random"),
+    }
     for name, protocols in only.items():
         if name in given and data.protocol not in protocols:
             raise UserError(

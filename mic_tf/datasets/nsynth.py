@@ -73,7 +73,7 @@ def prepare(
             return
         _download(builder, root, download_dir, by_hand)
         _warn_of_memory(options)
-        if files.exists(files.join(folder, replacing.INFO_FILE)):
+        if replacing.is_whole(folder):
             logging.info("replacing %s", folder)
             size = builder.info.dataset_size
             what = "the new set, while the old one is there"

@@ -62,7 +62,7 @@ def prepare(
     with contextlib.ExitStack() as stack:
         stack.enter_context(one_at_a_time(folder))
         replacing.settle(os.path.dirname(folder))
-        if files.exists(files.join(folder, replacing.INFO_FILE)):
+        if replacing.is_whole(folder):
             # A builder opened on its prepared set restores the names of that set, so
             # the settings asked for come from one that looks elsewhere.
             nowhere = files.join(root, f".none-{uuid.uuid4().hex}")

@@ -62,7 +62,7 @@ def settle(parent: str) -> None:
         if not found:
             continue
         aside, folder = files.join(parent, entry), files.join(parent, found[1])
-        if _is_whole(folder) or not _is_whole(aside):
+        if is_whole(folder) or not is_whole(aside):
             try:
                 discard(aside)
             except UserError as error:
@@ -97,7 +97,8 @@ def remove_folder(folder: str) -> None:
         raise UserError(f"{folder}: cannot be removed: {reason}") from error
 
 
-def _is_whole(folder: str) -> bool:
+def is_whole(folder: str) -> bool:
+    """Whether a prepared set is there with all that belongs to it."""
     return files.exists(files.join(folder, INFO_FILE))
 
 

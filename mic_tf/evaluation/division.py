@@ -141,15 +141,27 @@ def _heard_before(
             if changed:
                 unknown.append(f"other notes in {', '.join(changed)} than then")
     for each in (trained, *trained.get(STARTED_FROM, [])):
-        for name in (each["dataset"], *each.get("extra_datasets", [])):
-            if is_same_set(name, dataset):
-                if training_data.is_changed_extra(each, name, records):
-                    unknown.append(f"other notes than in {name} then")
-            elif not is_same_set(each["dataset"], dataset) and training_data.origin(
-                name
-            ) == training_data.origin(dataset):
-                # An extra set has no held-out note of the main one.
-                unknown.append(f"its notes may be among those of {name}")
+        unknown += _unknown_of(each, records, dataset)
         if UNRECORDED in each:
             unknown.append(f"started from {each[UNRECORDED]}, which does not say it")
     return heard, "; ".join(dict.fromkeys(unknown))
+
+
+def _unknown_of(trained: dict[str, Any], records: Records, dataset: str) -> list[str]:
+    """Why a training may have heard more of a data set than its names say."""
+    names = (trained["dataset"], *trained.get("extra_datasets", []))
+    same = [name for name in names if is_same_set(name, dataset)]
+    unknown = [
+        f"other notes than in {name} then"
+        for name in same
+        if training_data.is_changed_extra(trained, name, records)
+    ]
+    # An extra set has no held-out note of the main one.
+    if not is_same_set(trained["dataset"], dataset):
+        origin = training_data.origin(dataset)
+        unknown += [
+            f"its notes may be among those of {name}"
+            for name in names
+            if name not in same and training_data.origin(name) == origin
+        ]
+    return unknown

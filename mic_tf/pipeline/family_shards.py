@@ -53,8 +53,7 @@ def write(builder: tfds.core.DatasetBuilder) -> FamilyShards:
     manifest = files.join(folder, _MANIFEST)
     shards = _shards(folder, plan)
     if files.exists(manifest):
-        there = files.read_json(manifest)
-        fault = _fault(there, shards) if _is_of(there, index, plan) else "other records"
+        fault = _fault(files.read_json(manifest), _content(index, plan), shards)
         if not fault:
             logging.info("%s is there already", folder)
             return shards
@@ -87,27 +86,25 @@ def load(builder: tfds.core.DatasetBuilder, index: NoteIndex) -> FamilyShards:
     )
     if not files.exists(manifest):
         raise UserError(f"--balance=streams: no {folder}; {command}")
-    there = files.read_json(manifest)
-    if not _is_of(there, index, plan):
-        raise UserError(f"{folder}: made from other records; {command}")
     shards = _shards(folder, plan)
-    fault = _fault(there, shards)
+    fault = _fault(files.read_json(manifest), _content(index, plan), shards)
     if fault:
         raise UserError(f"{folder}: {fault}; {command}")
     return shards
 
 
-def _is_of(
-    there: dict, index: NoteIndex, plan: list[tuple[str, int, np.ndarray]]
-) -> bool:
-    """Whether a manifest is of files of these records."""
-    return {k: v for k, v in there.items() if k != _BYTES} == _content(index, plan)
+def _fault(there: dict, wanted: dict, shards: FamilyShards) -> str:
+    """Why files cannot be used, by their manifest; empty where they can.
 
-
-def _fault(there: dict, shards: FamilyShards) -> str:
-    """Which file is missing or has another size than the manifest says, or nothing."""
+    Args:
+      there: the manifest.
+      wanted: what it would say of today's records, but for the sizes.
+      shards: the files.
+    """
     # Earlier programs did not write the sizes down.
-    before = there.get(_BYTES, {})
+    before = there.pop(_BYTES, {})
+    if there != wanted:
+        return "made from other records"
     for name, size in _sizes(shards.paths).items():
         if size < 0:
             return f"{name} is missing"

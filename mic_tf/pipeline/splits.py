@@ -156,18 +156,19 @@ def partition(
 def excluding(part: Partition, index: NoteIndex, ids: set[str]) -> Partition:
     """The same division without the notes of these ids: neither heard nor tested."""
     without = untested(part, index, ids)
-    return dataclasses.replace(without, heard=part.heard & ~_named(index, ids))
+    return dataclasses.replace(without, heard=part.heard & ~named(index, ids))
 
 
 def untested(part: Partition, index: NoteIndex, ids: set[str]) -> Partition:
     """The same parts without the notes of these ids; what was heard stays heard."""
-    keep = ~_named(index, ids)
+    keep = ~named(index, ids)
     return dataclasses.replace(
         part, parts={name: notes & keep for name, notes in part.parts.items()}
     )
 
 
-def _named(index: NoteIndex, ids: set[str]) -> np.ndarray:
+def named(index: NoteIndex, ids: set[str]) -> np.ndarray:
+    """The notes of these ids, bool [notes]."""
     return np.isin(index.ids, sorted(ids)) if ids else np.zeros(len(index), bool)
 
 

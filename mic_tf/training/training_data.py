@@ -122,18 +122,17 @@ def describe_data(
         method,
         1.0 if streams else sum(side.share * side.reads_per_note for side in sides),
     )
-    for side in sides:
-        if not streams and side.reads_per_note > _MANY_READS:
-            rarest = min(
-                (n, name) for name, n in zip(families, counts, strict=True) if n
-            )
-            logging.warning(
-                "%.0f records are read for each note that is drawn, as %s has so few "
-                "(%d notes): --balance=streams reads each once, by a lower "
-                "--balance_alpha they are drawn less often",
-                *(side.reads_per_note, rarest[1], rarest[0]),
-            )
-            break
+    reads = 0.0 if streams else max(side.reads_per_note for side in sides)
+    if reads > _MANY_READS:
+        notes, rarest = min(
+            (n, name) for name, n in zip(families, counts, strict=True) if n
+        )
+        logging.warning(
+            "%.0f records are read for each note that is drawn, as %s has so few "
+            "(%d notes): --balance=streams reads each once, by a lower "
+            "--balance_alpha they are drawn less often",
+            *(reads, rarest, notes),
+        )
     data_settings = dataclasses.asdict(settings.data)
     del data_settings["data_dir"]
     description = {
@@ -286,8 +285,9 @@ def is_changed_extra(description: dict[str, Any], name: str, records: Records) -
         excluded = read_exclusions(description["settings"].get("exclude", ""))
     except UserError:
         return False
-    left = ~np.isin(records.index.ids, sorted(excluded)) if excluded else True
-    return before[name] != splits.digest(records.index, records.index.usable & left)
+    index = records.index
+    heard = index.usable & ~splits.named(index, excluded)
+    return before[name] != splits.digest(index, heard)
 
 
 def _digests(division: splits.Partition, records: Records) -> dict[str, str]:

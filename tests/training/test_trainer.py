@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -202,25 +203,28 @@ class _Stop(Exception):
     pass
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stop_after", [3, 8])
-def test_interrupted_run_ends_with_the_weights_of_an_undisturbed_one(
-    finished, small_dataset, tmp_path, monkeypatch, stop_after
-):
-    run = changed("train", checkpoint_every=1)
-    steps = []
+def train_until(reached, run, workdir, dataset):
+    """Trains until this is true of the saver after a step, as if the process ended."""
     original = callbacks.Saver.on_train_batch_end
 
     def stopping(self, batch, logs=None):
         original(self, batch, logs)
-        steps.append(batch)
-        if len(steps) == stop_after:
+        if reached(self):
             raise _Stop
 
-    monkeypatch.setattr(callbacks.Saver, "on_train_batch_end", stopping)
-    with pytest.raises(_Stop):
-        trainer.train(run, str(tmp_path), small_dataset)
-    monkeypatch.setattr(callbacks.Saver, "on_train_batch_end", original)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(_Stop):
+        patch.setattr(callbacks.Saver, "on_train_batch_end", stopping)
+        trainer.train(run, str(workdir), dataset)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop_after", [3, 8])
+def test_interrupted_run_ends_with_the_weights_of_an_undisturbed_one(
+    finished, small_dataset, tmp_path, stop_after
+):
+    run = changed("train", checkpoint_every=1)
+    steps = itertools.count(1)
+    train_until(lambda _: next(steps) == stop_after, run, tmp_path, small_dataset)
     trainer.train(run, str(tmp_path), small_dataset)
 
     assert_same_weights(finished, tmp_path)
@@ -281,49 +285,25 @@ def test_early_stopping_needs_notes_to_look_at(small_dataset, tmp_path):
         trainer.train(run, str(tmp_path), small_dataset)
 
 
-def test_seconds_of_a_run_are_those_of_all_its_processes(
-    small_dataset, tmp_path, monkeypatch
-):
-    original = callbacks.Saver.on_train_batch_end
-
-    def stopping(self, batch, logs=None):
-        original(self, batch, logs)
-        if self.place.epoch == 1:
-            raise _Stop
-
-    monkeypatch.setattr(callbacks.Saver, "on_train_batch_end", stopping)
-    with pytest.raises(_Stop):
-        trainer.train(SMALL, str(tmp_path), small_dataset)
+def test_seconds_of_a_run_are_those_of_all_its_processes(small_dataset, tmp_path):
+    train_until(lambda saver: saver.place.epoch == 1, SMALL, tmp_path, small_dataset)
     history = tmp_path / "history.csv"
     (row,) = callbacks.read_history(str(tmp_path))
     changed_row = history.read_text().replace(f",{row['seconds']}\n", ",1000.0\n")
     history.write_text(changed_row)
-    monkeypatch.setattr(callbacks.Saver, "on_train_batch_end", original)
     for _ in range(2):
         seconds = trainer.train(SMALL, str(tmp_path), small_dataset)["train_seconds"]
         assert 1000 < seconds < 1900
 
 
-def test_seconds_of_an_epoch_are_those_of_all_its_processes(
-    small_dataset, tmp_path, monkeypatch
-):
+def test_seconds_of_an_epoch_are_those_of_all_its_processes(small_dataset, tmp_path):
     run = changed("train", checkpoint_every=1)
-    original = callbacks.Saver.on_train_batch_end
-
-    def stopping(self, batch, logs=None):
-        original(self, batch, logs)
-        if self.place.step == 2:
-            raise _Stop
-
-    monkeypatch.setattr(callbacks.Saver, "on_train_batch_end", stopping)
-    with pytest.raises(_Stop):
-        trainer.train(run, str(tmp_path), small_dataset)
+    train_until(lambda saver: saver.place.step == 2, run, tmp_path, small_dataset)
     path = snapshots.newest(str(tmp_path / "checkpoints")).prefix + ".manifest.json"
     manifest = files.read_json(path)
     assert 0 < manifest["facts"]["begun_seconds"] < 900
     manifest["facts"]["begun_seconds"] = 1000.0
     files.write_json(path, manifest)
-    monkeypatch.setattr(callbacks.Saver, "on_train_batch_end", original)
     seconds = trainer.train(run, str(tmp_path), small_dataset)["train_seconds"]
     assert 1000 < seconds < 1900
     first, second = callbacks.read_history(str(tmp_path))

@@ -128,7 +128,7 @@ def test_files_of_ids_that_cannot_be_read_are_one_line(tmp_path):
 
 
 def test_a_family_of_so_few_notes_that_most_reading_is_in_vain_is_warned_of(
-    builders, tmp_path, caplog, monkeypatch
+    builders, tmp_path, caplog
 ):
     described(builders)
     assert "records are read for each note" not in caplog.text
