@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import soundfile
 
-from mic_tf.audio import waveforms
+from mic_tf.audio import ending, waveforms
 from mic_tf.errors import UserError
 from mic_tf.taxonomy import NOTE_SAMPLES
 
@@ -54,7 +54,7 @@ def header(path: str | os.PathLike) -> AudioHeader:
       UserError: not a readable audio file, or a rate or a number of channels that is
         not accepted.
     """
-    with _opened(path) as file:
+    with _opened(path) as (file, _):
         return _header_of(file)
 
 
@@ -63,7 +63,7 @@ def read(path: str | os.PathLike) -> np.ndarray:
 
     Raises:
       UserError: not a readable audio file, no sample in it, a sample that is not
-        finite.
+        finite, more sound in it than its beginning says.
     """
     return np.concatenate([np.empty(0, np.float32), *waveform_blocks(path)])
 
@@ -105,10 +105,11 @@ def waveform_blocks(
     Raises:
       UserError: as `read`.
     """
-    with _opened(path) as file:
+    with _opened(path) as (file, descriptor):
         if on_header:
             on_header(_header_of(file))
         yield from waveforms.resampled(_mono_blocks(file, path), file.samplerate)
+        _check_end(file, descriptor, path)
 
 
 def _header_of(file: soundfile.SoundFile) -> AudioHeader:
@@ -144,6 +145,20 @@ def _mono_blocks(
         raise UserError(f"{path}: no audio in it (0 samples)")
 
 
+def _check_end(
+    file: soundfile.SoundFile, descriptor: int, path: str | os.PathLike
+) -> None:
+    """Refuses a file that holds more sound than its decoder gave."""
+    unread = ending.unread_sound(descriptor, file.format)
+    if unread:
+        size = os.fstat(descriptor).st_size
+        raise UserError(
+            f"{path}: its beginning says {file.frames / file.samplerate:.1f} s, but "
+            f"{unread:,} of {size:,} bytes follow; one whole recording expected, as "
+            f"`ffmpeg -i {os.path.basename(path)} x.flac` makes of it"
+        )
+
+
 def _decoded(file: soundfile.SoundFile) -> np.ndarray:
     """The next samples, float32 [samples, channels]; none at the end."""
     if file.subtype == "PCM_16":
@@ -154,7 +169,8 @@ def _decoded(file: soundfile.SoundFile) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike) -> Iterator[soundfile.SoundFile]:
+def _opened(path: str | os.PathLike) -> Iterator[tuple[soundfile.SoundFile, int]]:
+    """A file to decode, and its descriptor, which stands where the decoder does."""
     descriptor = _regular_file(path)
     try:
         # By descriptor: libsndfile then trusts the content, never the file's name.
@@ -177,7 +193,7 @@ def _opened(path: str | os.PathLike) -> Iterator[soundfile.SoundFile]:
                 f"{path}: {file.format} that does not say its length; one that does "
                 "(written to a file, not to a pipe) expected"
             )
-        yield file
+        yield file, descriptor
     finally:
         file.close()
         os.close(descriptor)

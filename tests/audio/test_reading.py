@@ -214,6 +214,81 @@ def test_flac_without_its_length_is_refused_with_the_remedy(tmp_path):
         reading.read(path)
 
 
+def encoded(path: pathlib.Path, container: str, encoding: str) -> bytes:
+    rate = 48_000 if encoding == "OPUS" else RATE
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * rate)
+    soundfile.write(path, sound, rate, encoding, format=container)
+    return path.read_bytes()
+
+
+COMPRESSED = [
+    *(("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("OGG", "OPUS")),
+    *(("FLAC", "PCM_16"), ("FLAC", "PCM_24")),
+]
+
+
+@pytest.mark.parametrize(("container", "encoding"), COMPRESSED)
+def test_more_sound_than_the_beginning_says_is_refused(tmp_path, container, encoding):
+    path = tmp_path / "two.audio"
+    one = encoded(path, container, encoding)
+    assert reading.read(path).size >= 3 * RATE
+    path.write_bytes(one + one)
+    with pytest.raises(
+        UserError,
+        match=r"two.audio: its beginning says 3.0 s, but [\d,]+ of [\d,]+ bytes follow; "
+        r"one whole recording expected, as `ffmpeg -i two.audio x.flac` makes of it",
+    ):
+        list(reading.windows(path))
+
+
+@pytest.mark.parametrize(("container", "encoding"), COMPRESSED)
+def test_tags_padding_and_a_broken_end_are_no_sound(tmp_path, container, encoding):
+    path = tmp_path / "one.audio"
+    one = encoded(path, container, encoding)
+    whole = reading.read(path)
+    picture = np.random.default_rng(1).bytes(30_000).replace(b"\xff", b"\xff\0")
+    for end in (b"TAG" + bytes(125), b"APETAGEX" + picture, bytes(100_000), one[:20]):
+        path.write_bytes(one + end)
+        np.testing.assert_array_equal(reading.read(path), whole)
+
+
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+def test_mp3_without_its_length_is_read_whole_or_refused(tmp_path, mode):
+    path = tmp_path / "old.mp3"
+    soft = 1e-3 * np.random.default_rng(0).uniform(-1, 1, 20 * RATE)
+    soft[: 2 * RATE] *= 500
+    soundfile.write(path, soft, RATE, bitrate_mode=mode, compression_level=0.5)
+    assert reading.read(path).size == 20 * RATE
+    data = path.read_bytes()
+    place = data.index(b"Xing" if mode == "VARIABLE" else b"Info")
+    start = data.rindex(b"\xff", 0, place)
+    path.write_bytes(data[data.index(data[start : start + 2], place) :])
+    if mode == "CONSTANT":
+        assert reading.read(path).size >= 20 * RATE
+        return
+    with pytest.raises(UserError, match=r"old.mp3: its beginning says .* follow"):
+        reading.read(path)
+
+
+def test_flac_of_which_more_follows_than_its_header_says_is_refused(tmp_path):
+    path = tmp_path / "lying.flac"
+    encoded(path, "FLAC", "PCM_16")
+    patch(path, 21, bytes([path.read_bytes()[21] & 0xF0, *struct.pack(">I", 4096)]))
+    with pytest.raises(UserError, match=r"lying.flac: its beginning says 0.3 s, but"):
+        reading.read(path)
+
+
+@pytest.mark.parametrize(("container", "encoding"), COMPRESSED)
+def test_a_truncated_stream_gets_what_is_there(tmp_path, container, encoding):
+    path = tmp_path / "half.audio"
+    one = encoded(path, container, encoding)
+    path.write_bytes(one[: len(one) * 6 // 10])
+    try:
+        assert 0 < reading.read(path).size < 3 * RATE
+    except UserError as error:
+        assert "damaged after" in str(error) or "not an audio file" in str(error)
+
+
 def test_more_audio_than_a_day_is_refused(wav, monkeypatch):
     monkeypatch.setattr(reading, "MAX_SECONDS", 0.5)
     with pytest.raises(UserError, match="longer than"):
