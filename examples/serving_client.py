@@ -38,20 +38,38 @@ def answers_of(response: bytes, labels: list[str]) -> list[tuple[str, float]]:
     return answers
 
 
-def is_silent(path: str) -> bool:
-    """Whether each window of 4 s swings around a constant by 0.001 at most."""
+def silence_of(path: str) -> str:
+    """What is to be said of a file whose mean over the channels is silent, else "".
+
+    Silent is what swings around a constant by 0.001 at most in each window of 4 s.
+    """
     try:
         with wave.open(path, "rb") as file:
             channels = file.getnchannels()
             content = file.readframes(file.getnframes())
     except (wave.Error, EOFError):  # The server may know more kinds of WAV.
-        return False
-    samples = struct.unpack(f"<{len(content) // 2}h", content)
+        return ""
+    count = len(content) // 2 // channels
+    samples = struct.unpack_from(f"<{count * channels}h", content)
     sums = [sum(samples[i : i + channels]) for i in range(0, len(samples), channels)]
     most = 2 * SILENCE * 32768 * channels
-    starts = [*range(0, len(sums) - WINDOW, WINDOW), max(0, len(sums) - WINDOW)]
+    starts = [*range(0, count - WINDOW, WINDOW), max(0, count - WINDOW)]
     windows = (sums[start : start + WINDOW] for start in starts)
-    return all(max(window) - min(window) <= most for window in windows)
+    if not count or any(max(window) - min(window) > most for window in windows):
+        return ""
+    each = (samples[channel::channels] for channel in range(channels))
+    if any(max(channel) - min(channel) > most for channel in each):
+        return f"its {channels} channels cancel each other out"
+    return "silence 1.0000"
+
+
+def reason_of(error: urllib.error.HTTPError) -> str:
+    """Why a server refused; one in front of it may say so in other words than JSON."""
+    content = error.read().decode(errors="replace").strip()
+    try:
+        return json.loads(content)["error"]
+    except (ValueError, KeyError, TypeError):
+        return f"{error.code} {error.reason}"
 
 
 def main(address: str, labels_path: str, paths: list[str]) -> None:
@@ -64,17 +82,21 @@ def main(address: str, labels_path: str, paths: list[str]) -> None:
     request = urllib.request.Request(f"{address}:predict", body)
     try:
         with urllib.request.urlopen(request) as response:
-            content = response.read()
+            answers = answers_of(response.read(), labels)
     except urllib.error.HTTPError as error:
-        sys.exit(f"{address}: {json.loads(error.read())['error']}")
+        sys.exit(f"{address}: {reason_of(error)}")
     except urllib.error.URLError as error:
         sys.exit(f"{address}: {error.reason}")
-    for path, answer in zip(paths, answers_of(content, labels), strict=True):
-        family, probability = ("silence", 1.0) if is_silent(path) else answer
-        print(f"{path}: {family} {probability:.4f}")
+    except (ValueError, KeyError, TypeError) as error:
+        sys.exit(f"{address}: no answer to {labels_path}'s labels: {error}")
+    for path, (family, probability) in zip(paths, answers, strict=True):
+        print(f"{path}: {silence_of(path) or f'{family} {probability:.4f}'}")
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 4:
         sys.exit(__doc__)
-    main(sys.argv[1], sys.argv[2], sys.argv[3:])
+    try:
+        main(sys.argv[1], sys.argv[2], sys.argv[3:])
+    except OSError as fault:
+        sys.exit(f"{fault.filename or sys.argv[1]}: {fault.strerror or fault}")

@@ -35,17 +35,24 @@ def read_wav(path: str) -> np.ndarray:
     """The mean of the channels, float32 [samples] in [-1, 1].
 
     Raises:
-      ValueError: not 16 bits, not 16 kHz, or shorter than 50 ms.
+      ValueError: not 16 bits, not 16 kHz, shorter than 50 ms, not whole, or channels
+        that cancel each other out.
     """
     with wave.open(path, "rb") as file:
         bits, rate = 8 * file.getsampwidth(), file.getframerate()
         if bits != 16 or rate != RATE:
             raise ValueError(f"{bits} bits, {rate} Hz; 16 bits, {RATE} Hz expected")
-        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+        content = file.readframes(file.getnframes())
         channels = file.getnchannels()
-    mono = samples.reshape(-1, channels).astype(np.float32).mean(axis=1) / 32768
+    if len(content) % (2 * channels):
+        raise ValueError("breaks off within a sample")
+    samples = np.frombuffer(content, "<i2").reshape(-1, channels) / np.float32(32768)
+    mono = samples.mean(axis=1)
     if mono.size < SHORTEST:
         raise ValueError(f"{mono.size} samples; {SHORTEST} or more expected")
+    loudest = np.ptp(samples, axis=0).max() / 2
+    if np.ptp(mono) / 2 <= SILENCE and loudest > channels * SILENCE:
+        raise ValueError(f"its {channels} channels cancel each other out")
     return mono
 
 
@@ -63,15 +70,22 @@ def weight(window: np.ndarray) -> float:
     return LEAST if is_silent else float(window.std())
 
 
-def main(model: str, paths: list[str]) -> None:
-    """Prints the family and its probability for each file."""
+def main(model: str, paths: list[str]) -> int:
+    """Prints the family and its probability for each file, or why there is none.
+
+    Returns:
+      The exit status: 2 where a file has no answer.
+    """
+    status = 0
     contract = json.loads((pathlib.Path(model).parent / "contract.json").read_text())
     classify = interpreter_class()(model_path=model).get_signature_runner()
     for path in paths:
         try:
             waveform = read_wav(path)
         except (ValueError, OSError, EOFError, wave.Error) as error:
-            print(f"{path}: {error}")
+            reason = str(error) or "no whole WAV file"
+            print(f"{path}: {reason}", file=sys.stderr)
+            status = 2
             continue
         cut = windows(waveform)
         answers = [
@@ -84,9 +98,10 @@ def main(model: str, paths: list[str]) -> None:
         probabilities = np.average(answers, axis=0, weights=weights)
         best = int(np.argmax(probabilities))
         print(f"{path}: {contract['labels'][best]} {probabilities[best]:.4f}")
+    return status
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
-    main(sys.argv[1], sys.argv[2:])
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

@@ -7,6 +7,7 @@ person can correct, 130 interrupted from the keyboard.
 
 import contextlib
 import ctypes
+import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -61,11 +62,30 @@ def keep_heap_small() -> None:
             ctypes.CDLL(None).mallopt(number, value)
 
 
+def prepare_streams() -> None:
+    """Opens what of standard input, output and error is closed (`>&-`) to nowhere.
+
+    Else the next file that is opened gets its number, and what a library prints goes
+    into that. `sys.stdin` and `sys.stdout` stay None, for those that need them.
+    Standard output that is there says what it has no letters for by their numbers.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # The lowest number that is free.
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    if sys.stdout is not None:
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def _flags_parser(module: ModuleType) -> Callable[[Sequence[str]], list[str]]:
     """A parser of flags whose every complaint is one line and exit status 2."""
 
     def parse(argv: Sequence[str]) -> list[str]:
-        if any(a in ("--help", "-help", "-h", "--helpshort") for a in argv[1:]):
+        before = itertools.takewhile(lambda a: a != "--", argv[1:])
+        if any(a in ("--help", "-help", "-h", "--helpshort") for a in before):
             _, _, flags_help = flags.FLAGS.module_help(module).partition("\n")
             print(f"{(module.__doc__ or '').strip()}\n\nflags:\n{flags_help}")
             raise SystemExit(EXIT_OK)
@@ -124,6 +144,7 @@ def run(main: Callable[[list[str]], int | None], small_heap: bool = True) -> Non
         returns the exit status, or None for success.
       small_heap: whether to `keep_heap_small`.
     """
+    prepare_streams()
     set_environment()
     if small_heap:
         keep_heap_small()
@@ -152,8 +173,9 @@ def _end(status: int) -> int:
     ("pure virtual method called"), and success would leave with status 134.
     """
     if "tensorflow_io" in sys.modules:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream:
+                stream.flush()
         os._exit(status)
     return status
 

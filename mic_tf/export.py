@@ -16,7 +16,7 @@ program. What it tells of familiarity is kept.
 
 import os
 
-from absl import flags
+from absl import flags, logging
 
 from mic_tf import command
 from mic_tf.errors import UserError
@@ -73,11 +73,17 @@ def main(arguments: list[str]) -> None:
     if unknown:
         raise UserError(f"--tflite={unknown[0]}: float32, float16 or int8 expected")
 
+    data_dir = flags.FLAGS.data_dir
+    if data_dir and "int8" not in kinds and not flags.FLAGS.familiarity:
+        raise UserError(
+            f"--data_dir={data_dir}: no notes are needed without --tflite=int8 or "
+            "--familiarity"
+        )
+
     from mic_tf import files
     from mic_tf.serving import again, exporter, training_notes
     from mic_tf.training import workfolder
 
-    data_dir = flags.FLAGS.data_dir
     out = flags.FLAGS.out or files.join(workdir, workfolder.EXPORT)
     files.register_file_systems(workdir, out, data_dir)
     results = familiarity = None
@@ -95,7 +101,9 @@ def main(arguments: list[str]) -> None:
         run = workfolder.load_run(workdir.rstrip("/"))
     int8 = "int8" in kinds
     notes = training_notes.representative_notes(run, data_dir) if int8 else []
-    if flags.FLAGS.familiarity and not familiarity:
+    if familiarity:
+        logging.info("familiarity: that of %s is kept", workdir)
+    elif flags.FLAGS.familiarity:
         familiarity = training_notes.familiarity(run, data_dir)
     exporter.export(
         run,

@@ -165,7 +165,8 @@ def open_stream(path: str) -> BinaryIO:
     number = _open_number(path)
     if number is None:
         return open(path, "ab", buffering=0)
-    sys.stdout.flush()
+    if sys.stdout:
+        sys.stdout.flush()
     return open(os.dup(number), "wb", buffering=0)
 
 

@@ -33,7 +33,9 @@ def define_flags() -> None:
         _FORMATS,
         "Layout of the result; audacity is a label track, with --timeline.",
     )
-    flags.DEFINE_string("out", "", "File for the result; default: standard output.")
+    flags.DEFINE_string(
+        "out", "", "File for the result; default, and `-`: standard output."
+    )
     flags.DEFINE_integer(
         "batch_size",
         32,
@@ -82,6 +84,7 @@ def main(arguments: list[str]) -> int:
     if not arguments:
         raise UserError("no files; give audio files, folders or patterns")
     flag = flags.FLAGS
+    out = "" if flag.out == "-" else flag.out
     model = bundled.resolved(flag.model) if flag.model else bundled.folder()
     if "://" not in model and not os.path.exists(model):
         raise UserError(f"{model}: no such file or folder; an exported model expected")
@@ -90,19 +93,20 @@ def main(arguments: list[str]) -> int:
 
     from mic_tf import files
     from mic_tf.audio.finding import find_audio
-    from mic_tf.serving import prediction
+    from mic_tf.serving import output, prediction
     from mic_tf.serving.classifier import Classifier
     from mic_tf.serving.doubt import Doubt
 
-    files.register_file_systems(model, flag.out)
+    files.register_file_systems(model, out)
     paths = list(find_audio(_with_standard_input(arguments)))
     if not paths:
         raise UserError("-: no files on standard input; a name on each line expected")
+    output.check(out, paths)
     classifier = Classifier.load(model)
     least = _min_familiarity(asked, classifier.contract.min_familiarity)
     options = prediction.Options(
         layout=flag.format,
-        out=flag.out,
+        out=out,
         batch_size=flag.batch_size,
         doubt=Doubt(flag.min_probability, least),
         hop_seconds=flag.hop,
@@ -134,7 +138,7 @@ def _check_combination(flag: flags.FlagValues) -> None:
         )
     if flag["hop"].present and not flag.timeline:
         raise UserError("--hop: needs --timeline")
-    if flag.resume and (flag.timeline or flag.neighbours or not flag.out):
+    if flag.resume and (flag.timeline or flag.neighbours or flag.out in ("", "-")):
         raise UserError("--resume: needs --out, without --timeline or --neighbours")
 
 
@@ -175,6 +179,8 @@ def _min_familiarity(asked: float | None, of_model: float | None) -> float:
 def _with_standard_input(arguments: list[str]) -> Iterator[str]:
     """The arguments, with the lines of standard input in place of `-`."""
     if "-" in arguments:
+        if sys.stdin is None:
+            raise UserError("-: standard input is closed; a name on each line expected")
         # A name may hold any byte but that of the end of a line.
         sys.stdin.reconfigure(errors="surrogateescape", newline="\n")
     for argument in arguments:

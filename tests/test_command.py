@@ -120,6 +120,46 @@ def test_a_flag_that_is_no_text_is_one_line_and_status_2(flag):
     assert (said, status) == ("Flöte []\n", 0)
 
 
+def test_what_stands_behind_two_dashes_is_no_flag():
+    code = ASKED.replace("def main(_):", "def main(_):\n    print(_)")
+    found = said_by(code, "--one=a", "--", "-h", "--help", "--one=b")
+    assert found == ("['-h', '--help', '--one=b']\na []\n", 0)
+    assert "--many" in said_by(code, "--one=a", "-h", "--")[0]
+
+
+CLOSED = """
+import os, sys
+from mic_tf import command
+
+for number in map(int, sys.argv.pop()):
+    os.close(number)
+    setattr(sys, ("stdin", "stdout", "stderr")[number], None)
+
+def main(arguments):
+    with open(arguments[0], "w") as file:
+        os.write(1, b"a library's words")
+        os.write(2, b"and others")
+        print("ours")
+        print("ours", file=sys.stderr)
+        file.write("content")
+    return 3
+
+command.run(main)
+"""
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2", "01", "12", "012"])
+def test_a_closed_stream_is_no_file_of_ours(tmp_path, closed):
+    out = tmp_path / "out"
+    assert said_by(CLOSED, str(out), closed)[1] == 3
+    assert out.read_text() == "content"
+
+
+def test_letters_that_the_screen_does_not_have_end_nothing():
+    found = said_by(ASKED, "--one=Flöte", PYTHONIOENCODING="ascii")
+    assert found == ("Fl\\xf6te []\n", 0)
+
+
 @pytest.mark.parametrize("small_heap", [True, False])
 def test_a_command_may_leave_the_heap_as_it_is(small_heap):
     code = (

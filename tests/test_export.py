@@ -50,3 +50,5 @@ def test_mistakes_are_one_line_and_status_2():
     assert "--workdir: missing" in refused()
     assert "unexpected argument" in refused("run")
     assert "unknown" in refused("--workdr=run").lower()
+    line = refused("--workdir=run", "--data_dir=nowhere")
+    assert line.endswith("no notes are needed without --tflite=int8 or --familiarity")

@@ -6,7 +6,7 @@ import pytest
 
 from mic_tf import files
 from mic_tf.errors import UserError
-from mic_tf.serving import output, resuming
+from mic_tf.serving import output, resuming, rows
 
 
 @pytest.fixture
@@ -90,17 +90,30 @@ def test_standard_output_is_written_to_at_its_end(tmp_path, monkeypatch, write):
     assert sorted(os.listdir(tmp_path)) == ["log", "stdout"]
 
 
-def test_what_a_pipe_holds_is_no_earlier_result(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    assert output.written(str(tmp_path / "pipe")) == ""
-    resuming.note(str(tmp_path / "pipe"), {"model": "m"})
+def test_what_a_pipe_holds_is_no_earlier_result(pipe, tmp_path):
+    path, content = pipe
+    assert output.written(path) == ""
+    with output.lines_to(path, made_by={"model": "m"}) as write:
+        write("one\n")
+    assert content() == b"one\n"
     assert os.listdir(tmp_path) == ["pipe"]
 
 
 def test_what_a_crash_left_is_found_through_a_link(link):
     path, target = link
-    (target.parent / f"file{output.PARTIAL}").write_text("half")
-    assert output.written(str(path)) == "half"
+    made_by = {"model": "m"}
+    with (
+        pytest.raises(ZeroDivisionError),
+        output.lines_to(str(path), made_by=made_by) as write,
+    ):
+        write("half\n")
+        raise ZeroDivisionError
+    assert target.read_text() == "before"
+
+    def rows_of(text):
+        return [rows.Row(name) for name in text.split()]
+
+    assert resuming.earlier(str(path), made_by, rows_of) == [rows.Row("half")]
 
 
 @pytest.mark.parametrize("name", ["", "file", "no such file", "ram://x", "a\0b"])

@@ -128,6 +128,53 @@ def test_mistakes_are_one_line_and_status_2(tmp_path):
     assert refused(f"--model={nowhere}", "a.wav") == message
 
 
+def shell(command: str, **environment: str) -> subprocess.CompletedProcess:
+    predict = f"{sys.executable} -m mic_tf.predict"
+    return subprocess.run(
+        ["bash", "-c", command.replace("predict", predict)],
+        env=os.environ | environment,
+        capture_output=True,
+    )
+
+
+def test_streams_that_are_closed_are_a_mistake_before_the_model_is_read(tmp_path):
+    model = tmp_path / "not opened"
+    model.mkdir()
+    for command, reason in (
+        ("predict --model='{}' a.wav >&-", "standard output: closed; --out=FILE exp"),
+        ("predict --model='{}' - <&-", "-: standard input is closed; a name on each"),
+    ):
+        finished = shell(command.format(model))
+        assert finished.returncode == 2
+        [line] = own_lines(finished.stderr.decode())
+        assert line.startswith(f"error: {reason}")
+
+
+def test_a_recording_is_not_written_over_whatever_the_model(tmp_path):
+    sound = tmp_path / "a.wav"
+    soundfile.write(sound, np.full(8_000, 0.1), 16_000)
+    before = sound.read_bytes()
+    line = refused(f"--model={tmp_path}", f"--out={sound}", str(sound))
+    assert line.startswith(f"error: {sound}: not written: the name is one of a record")
+    assert sound.read_bytes() == before
+
+
+def test_names_are_written_whatever_the_screen_is_able_to_show(tiny_export, tmp_path):
+    name = "Flöte\u266b.wav"
+    for layout, expected in (
+        ("csv", name.encode()),
+        ("json", name.encode()),
+        ("table", b"Fl\xf6te?.wav"),
+    ):
+        finished = shell(
+            f"predict --model={tiny_export} --format={layout} --out=- -- {name}",
+            PYTHONIOENCODING="latin-1",
+        )
+        assert finished.returncode == 2
+        assert expected in finished.stdout, finished.stderr
+    assert not os.path.exists("-")
+
+
 def test_without_a_model_the_bundled_one_is_asked(tiny_export, tmp_path, monkeypatch):
     package = tmp_path / "mic_tf"
     shutil.copytree(pathlib.Path(mic_tf.__file__).parent, package)

@@ -59,9 +59,9 @@ def beginning(waveform: np.ndarray, samples: int) -> np.ndarray:
 def is_silence(waveform: np.ndarray) -> bool:
     """Whether an int16 waveform would be called silence at half its level."""
     from mic_tf.audio import waveforms
-    from mic_tf.serving import passing
 
-    return waveforms.swing(waveform.astype(np.float32) / 65536) <= passing.SILENCE_PEAK
+    halved = waveform.astype(np.float32) / 65536
+    return waveforms.swing(halved) <= waveforms.SILENCE_PEAK
 
 
 def notes_of_flags() -> Notes:

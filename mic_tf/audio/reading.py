@@ -63,7 +63,8 @@ def read(path: str | os.PathLike) -> np.ndarray:
 
     Raises:
       UserError: not a readable audio file, no sample in it, a sample that is not
-        finite, more sound in it than its beginning says.
+        finite, more sound in it than its beginning says, channels that cancel each
+        other out.
     """
     return np.concatenate([np.empty(0, np.float32), *waveform_blocks(path)])
 
@@ -125,6 +126,7 @@ def _mono_blocks(
     file: soundfile.SoundFile, path: str | os.PathLike
 ) -> Iterator[np.ndarray]:
     done = 0
+    mean = waveforms.ChannelMean(str(path))
     while True:
         try:
             block = _decoded(file)
@@ -140,9 +142,10 @@ def _mono_blocks(
             raise UserError(
                 f"{path}: longer than {MAX_SECONDS // 3600} hours; cut it into parts"
             )
-        yield waveforms.mono(block)
+        yield mean.of(block)
     if not done:
         raise UserError(f"{path}: no audio in it (0 samples)")
+    mean.check()
 
 
 def _check_end(

@@ -10,6 +10,8 @@ from mic_tf.taxonomy import MIN_SAMPLES, NOTE_SAMPLES, SAMPLE_RATE
 
 MIN_RATE, MAX_RATE = 8_000, 192_000
 MAX_CHANNELS = 8
+SILENCE_PEAK = 1e-3
+"""A sound that swings around a constant by this, -60 dB of full scale, is silence."""
 MAX_AMPLITUDE = 2.0**31
 """Float files in integer units are as loud as this; more overflows a spectrum."""
 
@@ -37,7 +39,9 @@ def windows(
         )
     samples = as_float(waveform)
     check_samples("waveform", samples)
-    blocks = [mono(samples.reshape(len(samples), -1))]
+    mean = ChannelMean("waveform")
+    blocks = [mean.of(samples.reshape(len(samples), -1))]
+    mean.check()
     return timed("waveform", cut(resampled(blocks, sample_rate), hop_samples))
 
 
@@ -159,9 +163,53 @@ def check_samples(name: str, samples: np.ndarray, first: int = 0) -> None:
     )
 
 
-def mono(samples: np.ndarray) -> np.ndarray:
-    """The mean over the channels: float32 [samples, channels] to [samples]."""
-    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+class ChannelMean:
+    """The mean over the channels of a sound, block by block.
+
+    A channel that is another one upside down is heard, and gone in the mean; a sound of
+    which nothing else is left is no silence.
+
+    Attributes:
+      name: of the file, for the message.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self._lowest: np.ndarray | None = None
+        self._highest: np.ndarray | None = None
+        self._is_heard = False
+
+    def of(self, samples: np.ndarray) -> np.ndarray:
+        """One block: float32 [samples, channels] to [samples]."""
+        if samples.shape[1] == 1:
+            return samples[:, 0]
+        mean = samples.mean(axis=1)
+        self._is_heard = self._is_heard or swing(mean) > SILENCE_PEAK
+        if not self._is_heard and mean.size:
+            both = np.concatenate([samples, mean[:, np.newaxis]], axis=1)
+            lowest, highest = both.min(axis=0), both.max(axis=0)
+            if self._lowest is not None:
+                lowest = np.minimum(lowest, self._lowest)
+                highest = np.maximum(highest, self._highest)
+            self._lowest, self._highest = lowest, highest
+        return mean
+
+    def check(self) -> None:
+        """Refuses the sound behind its last block if its channels cancelled out.
+
+        Raises:
+          UserError: the mean is silent, and a channel has more than what it leaves in
+            a mean with channels that are silent.
+        """
+        if self._is_heard or self._lowest is None:
+            return
+        *swings, of_mean = (self._highest - self._lowest) / 2
+        if of_mean <= SILENCE_PEAK and max(swings) > len(swings) * SILENCE_PEAK:
+            raise UserError(
+                f"{self.name}: its {len(swings)} channels cancel each other out: their "
+                f"mean is silence, one alone reaches {max(swings):.3f}; one channel of "
+                "them expected"
+            )
 
 
 def swing(samples: np.ndarray) -> float:

@@ -12,9 +12,10 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_keras as keras
 
+from mic_tf.audio.waveforms import SILENCE_PEAK
 from mic_tf.model.networks import split_model
 from mic_tf.serving.folding import fold_batch_norm
-from mic_tf.serving.passing import LEAST_WEIGHT, SILENCE_PEAK
+from mic_tf.serving.passing import LEAST_WEIGHT
 from mic_tf.taxonomy import MIN_SAMPLES, NOTE_SAMPLES, SAMPLE_RATE
 
 _OUTPUTS = ("probabilities", "embedding")

@@ -36,6 +36,8 @@ def neighbours(
 ) -> Iterator[Neighbour]:
     """The most similar other files of each file.
 
+    Silent files have none and are nobody's.
+
     Args:
       answers: of the whole collection, as `Classifier.classify_files` gives them.
         A file that is there twice, by whatever links, is one neighbour, and none of
@@ -43,11 +45,12 @@ def neighbours(
       count: how many for each file at most.
 
     Yields:
-      For each file in order its neighbours, the most similar first, or its error.
+      For each file in order its neighbours, the most similar first, or its error or
+      why it has none.
     """
     known: dict[str, tuple[str, np.ndarray]] = {}
     for path, answer in answers:
-        if isinstance(answer, Answer):
+        if isinstance(answer, Answer) and not answer.silent:
             known.setdefault(os.path.realpath(path), (path, answer.embedding))
     row_of = {file: row for row, file in enumerate(known)}
     names = [path for path, _ in known.values()]
@@ -56,6 +59,12 @@ def neighbours(
     for path, answer in answers:
         if isinstance(answer, UserError):
             yield Neighbour(path, error=str(answer).removeprefix(f"{path}: "))
+            continue
+        if answer.silent:
+            yield Neighbour(path, error="silence, which is like nothing")
+            continue
+        if not most:
+            yield Neighbour(path, error="no other file to compare it with")
             continue
         own = row_of[os.path.realpath(path)]
         similarity = unit @ unit[own]
@@ -78,6 +87,8 @@ class Csv(rows.Layout):
 
 class Table(rows.Layout):
     """For people."""
+
+    for_people = True
 
     def line(self, row: Neighbour) -> str:
         name = rows.printable(row.file)

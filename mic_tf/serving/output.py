@@ -3,20 +3,31 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import tensorflow as tf
 
-from mic_tf import files
+from mic_tf import files, locking
+from mic_tf.audio import finding
 from mic_tf.errors import UserError
 
 PARTIAL = ".partial"
+MADE_BY = ".model"
+"""`OUT.model` stands beside a result that can be resumed, and says what made it."""
+_LOCK = ".lock"
 
 Write = Callable[[str], None]
 
 
 @contextlib.contextmanager
-def lines_to(path: str, beginning: str = "") -> Iterator[Write]:
+def lines_to(
+    path: str,
+    beginning: str = "",
+    made_by: Any = None,
+    goes_on: bool = False,
+    for_people: bool = False,
+) -> Iterator[Write]:
     """Gives a function that writes whole lines to a file or to the screen.
 
     A file is written as `PATH.partial` and renamed to PATH at the end, also when the
@@ -25,26 +36,56 @@ def lines_to(path: str, beginning: str = "") -> Iterator[Write]:
 
     Args:
       path: of any file system of `tf.io.gfile`; empty: standard output.
-      beginning: lines in front of all others. On a disk of this machine an earlier
-        `PATH.partial` that they were taken from is there until all are written.
+      beginning: lines in front of all others.
+      made_by: what the lines are made by, as JSON; it stands in `PATH.partial.model`
+        as long as they are in `PATH.partial`, then in `PATH.model`. None: nothing.
+      goes_on: whether the beginning has the lines of an earlier `PATH.partial` made by
+        the same. On a disk of this machine that one is there until all are written.
+      for_people: on the screen, what it cannot show is replaced; the bytes of all else
+        are UTF-8, as in a file.
 
     Raises:
       UserError: the file cannot be written.
     """
-    with _file(path, beginning) if path else _standard_output(beginning) as write:
+    if path:
+        opened = _file(path, beginning, made_by, goes_on)
+    else:
+        opened = _standard_output(beginning, for_people)
+    with opened as write:
         yield write
 
 
-def check(path: str) -> None:
-    """Refuses a file that `lines_to` could not write, before there are lines.
+def check(path: str, sources: Iterable[str] = ()) -> None:
+    """Refuses a file that `lines_to` could not write or should not, before it begins.
+
+    Args:
+      path: as for `lines_to`.
+      sources: files that must not be written over.
 
     Raises:
-      UserError: it is a folder, or its folder cannot be made or written to.
+      UserError: it is a folder, a recording or one of the sources, its folder cannot
+        be made or written to, or standard output is closed.
     """
-    if not path or files.is_stream(path):
+    if not path:
+        if sys.stdout is None:
+            raise UserError("standard output: closed; --out=FILE expected")
+        return
+    if files.is_stream(path):
         return
     if path.endswith("/") or tf.io.gfile.isdir(path):
         raise UserError(f"{path}: cannot be written: it is a folder")
+    if os.path.splitext(path)[1].lower() in finding.EXTENSIONS:
+        raise UserError(
+            f"{path}: not written: the name is one of a recording; one as answers.csv "
+            "expected"
+        )
+    if os.path.exists(path):
+        place = os.path.realpath(path)
+        if any(os.path.realpath(source) == place for source in sources):
+            raise UserError(
+                f"{path}: not written: it is one of the files to answer; another name "
+                "expected"
+            )
     folder = os.path.dirname(files.link_target(path))
     if folder:
         files.make_folder(folder)
@@ -52,26 +93,43 @@ def check(path: str) -> None:
         raise UserError(f"{path}: cannot be written: its folder is read-only")
 
 
+@contextlib.contextmanager
+def only_one(path: str) -> Iterator[None]:
+    """Holds a result while it is read and written; not one in an object store.
+
+    Raises:
+      UserError: another process is writing it.
+    """
+    if not path or files.is_stream(path) or files.is_remote(path):
+        yield
+        return
+    with locking.held(
+        files.link_target(path) + PARTIAL + _LOCK,
+        lambda other: UserError(
+            f"{path}: {other} is writing it; wait for it to end, or give another --out"
+        ),
+        "see to it yourself that nothing else writes there",
+        stays=False,
+    ):
+        yield
+
+
 def written(path: str) -> str:
-    """What a run left: `PATH.partial` if there is one, else PATH, else nothing.
+    """The text of a result, or of what a stopped run left; empty where it is missing.
 
     Raises:
       UserError: it cannot be read.
     """
-    target = files.link_target(path)
-    for candidate in (target + PARTIAL, target):
-        try:
-            if files.exists(candidate) and not files.is_stream(candidate):
-                return files.read_bytes(candidate).decode("utf-8", "surrogateescape")
-        except (tf.errors.OpError, OSError) as error:
-            raise UserError(
-                f"{candidate}: cannot be read: {files.reason(error)}"
-            ) from error
+    try:
+        if files.exists(path) and not files.is_stream(path):
+            return files.read_bytes(path).decode("utf-8", "surrogateescape")
+    except (tf.errors.OpError, OSError) as error:
+        raise UserError(f"{path}: cannot be read: {files.reason(error)}") from error
     return ""
 
 
 @contextlib.contextmanager
-def _file(path: str, beginning: str) -> Iterator[Write]:
+def _file(path: str, beginning: str, made_by: Any, goes_on: bool) -> Iterator[Write]:
     check(path)
     straight = files.is_stream(path)
     target = files.link_target(path)
@@ -81,6 +139,12 @@ def _file(path: str, beginning: str) -> Iterator[Write]:
             file = files.open_stream(path)
             file.write(_encoded(beginning))
         else:
+            if not goes_on:
+                # Beside lines of others our note would be wrong, however short.
+                files.remove(partial)
+                files.remove(partial + MADE_BY)
+            if made_by is not None:
+                files.write_json(partial + MADE_BY, made_by)
             file = files.open_new(partial, _encoded(beginning))
 
     def write(text: str) -> None:
@@ -92,7 +156,7 @@ def _file(path: str, beginning: str) -> Iterator[Write]:
         with _faults_of(path):
             file.close()
             if not straight:
-                tf.io.gfile.rename(partial, target, overwrite=True)
+                _put_in_place(target, made_by is not None)
 
     try:
         yield write
@@ -100,6 +164,16 @@ def _file(path: str, beginning: str) -> Iterator[Write]:
         finish()
         raise
     finish()
+
+
+def _put_in_place(target: str, has_note: bool) -> None:
+    """Renames a partial result; at no time is there a note beside lines of others."""
+    if has_note:
+        files.remove(target + MADE_BY)
+    tf.io.gfile.rename(target + PARTIAL, target, overwrite=True)
+    if has_note:
+        note = target + PARTIAL + MADE_BY
+        tf.io.gfile.rename(note, target + MADE_BY, overwrite=True)
 
 
 def _encoded(text: str) -> bytes:
@@ -116,8 +190,12 @@ def _faults_of(path: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _standard_output(beginning: str) -> Iterator[Write]:
-    sys.stdout.reconfigure(errors="surrogateescape")
+def _standard_output(beginning: str, for_people: bool) -> Iterator[Write]:
+    check("")
+    if for_people:
+        sys.stdout.reconfigure(errors="replace")
+    else:
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     ahead = [beginning]
 
     def write(text: str) -> None:

@@ -9,8 +9,6 @@ import numpy as np
 from mic_tf.audio import reading, waveforms
 from mic_tf.errors import UserError
 
-SILENCE_PEAK = 1e-3
-"""A sound that swings around a constant by this, -60 dB of full scale, is silence."""
 LEAST_WEIGHT = 1e-9
 """Of a silent window: nothing beside one that is not; all alike where all are."""
 
@@ -84,7 +82,7 @@ class SoundInPassing:
 
 def is_silent(waveform: np.ndarray) -> bool:
     """Whether there is nothing to be heard in float samples."""
-    return waveforms.swing(waveform) <= SILENCE_PEAK
+    return waveforms.swing(waveform) <= waveforms.SILENCE_PEAK
 
 
 def weight(window: np.ndarray) -> float:

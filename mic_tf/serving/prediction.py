@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -40,6 +41,22 @@ class Options:
     neighbours: int = 0
 
 
+Run = Callable[[Classifier, Sequence[str], Options], int]
+
+
+def _alone(run: Run) -> Run:
+    """Makes sure that a run may write its result, and that no other does meanwhile."""
+
+    @functools.wraps(run)
+    def alone(classifier: Classifier, paths: Sequence[str], options: Options) -> int:
+        output.check(options.out, paths)
+        with output.only_one(options.out):
+            return run(classifier, paths, options)
+
+    return alone
+
+
+@_alone
 def predict(classifier: Classifier, paths: Sequence[str], options: Options) -> int:
     """Writes one line for each file.
 
@@ -51,7 +68,7 @@ def predict(classifier: Classifier, paths: Sequence[str], options: Options) -> i
     """
     layout = rows.layout(options.layout, classifier.labels, paths)
     made_by = resuming.origin(classifier.fingerprint, options.doubt)
-    kept = _earlier(layout, options.out, made_by) if options.resume else []
+    kept = _earlier(layout, options.out, made_by, paths) if options.resume else []
     missing = _missing(paths, kept)
 
     def found() -> Iterator[rows.Row]:
@@ -60,26 +77,33 @@ def predict(classifier: Classifier, paths: Sequence[str], options: Options) -> i
                 _say_channels(path, answer.channels)
             yield rows.row_of(path, answer, options.doubt)
 
-    def note() -> None:
-        if options.out and isinstance(layout, _RESUMABLE):
-            resuming.note(options.out, made_by)
+    return _write(
+        _with_progress(found(), len(missing), options),
+        layout,
+        options,
+        len(paths),
+        kept,
+        made_by if isinstance(layout, _RESUMABLE) else None,
+    )
 
-    shown = _with_progress(found(), len(missing), options)
-    return _write(shown, layout, options.out, len(paths), kept, on_open=note)
 
+def _earlier(
+    layout: rows.Layout, out: str, made_by: resuming.Origin, paths: Sequence[str]
+) -> list[rows.Row]:
+    """What is kept of a result, or of what a stopped run left of one.
 
-def _earlier(layout: rows.Layout, out: str, made_by: resuming.Origin) -> list[rows.Row]:
-    """The answers in a result, or in what a stopped run left of one."""
+    All answers, and the errors of files that are not asked for now.
+    """
     if not out or not isinstance(layout, _RESUMABLE):
         raise UserError("--resume: needs --out and --format=csv or --format=json")
-    output.check(out)
-    text = resuming.earlier(out, made_by)
-    try:
-        found = layout.rows_of(text)
-    except UserError as error:
-        raise UserError(f"{out}: cannot be resumed: {error}") from error
-    logging.info("%s: %d answers are kept", out, len(found))
-    return found
+    found = resuming.earlier(out, made_by, layout.rows_of)
+    asked = set(paths)
+    kept = [row for row in found if not row.error or row.file not in asked]
+    errors = sum(bool(row.error) for row in kept)
+    logging.info("%s: %d answers are kept", out, len(kept) - errors)
+    if errors:
+        logging.info("%s: so are the errors of %d files not named now", out, errors)
+    return kept
 
 
 def _missing(paths: Sequence[str], kept: Sequence[rows.Row]) -> list[str]:
@@ -94,6 +118,7 @@ def _missing(paths: Sequence[str], kept: Sequence[rows.Row]) -> list[str]:
     return missing
 
 
+@_alone
 def predict_timelines(
     classifier: Classifier, paths: Sequence[str], options: Options
 ) -> int:
@@ -124,9 +149,10 @@ def predict_timelines(
             )
 
     layout = timeline.LAYOUTS[options.layout]()
-    return _write(found(), layout, options.out, len(paths))
+    return _write(found(), layout, options, len(paths))
 
 
+@_alone
 def predict_neighbours(
     classifier: Classifier, paths: Sequence[str], options: Options
 ) -> int:
@@ -138,7 +164,6 @@ def predict_neighbours(
     Raises:
       UserError: the result cannot be written.
     """
-    output.check(options.out)
     answers = classifier.classify_files(paths, options.batch_size)
     known = []
     for path, answer in _with_progress(answers, len(paths), options):
@@ -147,7 +172,7 @@ def predict_neighbours(
         known.append((path, answer))
     found = neighbours.neighbours(known, options.neighbours)
     layout = neighbours.LAYOUTS[options.layout]()
-    return _write(found, layout, options.out, len(paths))
+    return _write(found, layout, options, len(paths))
 
 
 def _say_channels(path: str, channels: int) -> None:
@@ -160,15 +185,19 @@ def _say_channels(path: str, channels: int) -> None:
 def _write(
     found: Iterable[Any],
     layout: rows.Layout,
-    out: str,
+    options: Options,
     number_of_files: int,
     kept: Sequence[rows.Row] = (),
-    on_open: Callable[[], None] = lambda: None,
+    made_by: resuming.Origin | None = None,
 ) -> int:
     wrong = 0
-    beginning = layout.head + "".join(map(layout.line, kept))
-    with output.lines_to(out, beginning) as write:
-        on_open()
+    with output.lines_to(
+        options.out,
+        layout.head + "".join(map(layout.line, kept)),
+        made_by,
+        goes_on=options.resume,
+        for_people=layout.for_people,
+    ) as write:
         try:
             for row in found:
                 write(layout.line(row))

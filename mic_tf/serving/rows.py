@@ -65,11 +65,13 @@ class Layout:
       head: what stands in front of the rows.
       tail: what stands behind them, however they ended.
       says_channels: whether a row tells that channels were averaged.
+      for_people: whether it is to be looked at and not to be read by programs.
     """
 
     head = ""
     tail = ""
     says_channels = False
+    for_people = False
 
     def line(self, row: Any) -> str:
         """One row as text; a row is a frozen dataclass."""
@@ -89,7 +91,7 @@ class Csv(Layout):
         return csv_line([row.file, row.family, *texts, row.error])
 
     def rows_of(self, text: str) -> list[Row]:
-        """The whole rows of a text that may break off anywhere.
+        """The whole rows of a text that may break off anywhere, errors too.
 
         Raises:
           UserError: the text has other columns, or is not CSV.
@@ -102,12 +104,14 @@ class Csv(Layout):
             for cells in csv.DictReader(io.StringIO(whole)):
                 # A row that broke off in a quoted name, or was changed by hand.
                 with contextlib.suppress(ValueError, TypeError):
-                    found += [] if cells["error"] else [self._row(cells)]
+                    found.append(self._row(cells))
         except csv.Error as error:
             raise UserError(f"not CSV: {error}") from error
         return found
 
     def _row(self, cells: dict[str, str]) -> Row:
+        if cells["error"]:
+            return Row(cells["file"], error=cells["error"])
         return Row(
             file=cells["file"],
             family=cells["family"],
@@ -136,7 +140,7 @@ class Json(Layout):
         return text
 
     def rows_of(self, text: str) -> list[Row]:
-        """The whole rows of a text that may break off anywhere.
+        """The whole rows of a text that may break off anywhere, errors too.
 
         Raises:
           UserError: the text is something else, whole or not.
@@ -151,13 +155,14 @@ class Json(Layout):
                 found.append(Row(**content))
         if not found and (objects or not _NO_OBJECT_YET.fullmatch(text)):
             raise UserError("other content than answers")
-        return [row for row in found if not row.error]
+        return found
 
 
 class Table(Layout):
     """For people: the answer and the next best."""
 
     says_channels = True
+    for_people = True
 
     def __init__(self, labels: Sequence[str], paths: Sequence[str]):
         self._file_width = max([len(path) for path in paths] + [4])

@@ -164,6 +164,8 @@ class Audacity(rows.Layout):
 class Table(rows.Layout):
     """For people."""
 
+    for_people = True
+
     def line(self, segment: Segment) -> str:
         times = f"{segment.start:9.2f} {segment.end:9.2f}"
         return f"{rows.printable(segment.file)}  {times}  {_label(segment)}\n"

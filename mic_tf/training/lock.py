@@ -1,17 +1,12 @@
 """One training at a time in a work folder."""
 
 import contextlib
-import fcntl
 import json
-import os
-import socket
 import threading
 import time
 from collections.abc import Iterator
 
-from absl import logging
-
-from mic_tf import files
+from mic_tf import files, locking
 from mic_tf.errors import UserError
 
 LOCK = "training.lock"
@@ -33,41 +28,21 @@ def only_one(workdir: str) -> Iterator[None]:
     """
     files.make_folder(workdir)
     path = files.join(workdir, LOCK)
-    holding = _beating_file(path) if files.is_remote(workdir) else _system_lock(path)
+    if files.is_remote(workdir):
+        holding = _beating_file(path)
+    else:
+        holding = locking.held(
+            path,
+            lambda other: _taken(path, other),
+            "see to it yourself that no other training uses this folder",
+        )
     with holding:
         yield
 
 
 @contextlib.contextmanager
-def _system_lock(path: str) -> Iterator[None]:
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.pread(descriptor, 1000, 0).decode(errors="replace").strip()
-            raise _taken(path, owner) from error
-        except OSError as error:
-            # Some network file systems have no locks.
-            logging.warning(
-                "%s: cannot be locked (%s); see to it yourself that no other training "
-                "uses this folder",
-                path,
-                error.strerror,
-            )
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, _owner().encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
 def _beating_file(path: str) -> Iterator[None]:
-    me = _owner()
+    me = locking.owner()
     other = _last_beat(path)
     fresh = time.time() - other["time"] < _STALE_SECONDS
     # The same owner is this process started again, as containers are.
@@ -107,13 +82,9 @@ def _write_beat(path: str, owner: str) -> None:
     files.write_text(path, json.dumps({"owner": owner, "time": time.time()}))
 
 
-def _owner() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()}"
-
-
 def _taken(path: str, owner: str) -> UserError:
     workdir = path.removesuffix(f"/{LOCK}")
     return UserError(
-        f"{workdir}: {owner or 'another process'} is training in it; wait for it to "
+        f"{workdir}: {owner} is training in it; wait for it to "
         "end, or give another --workdir"
     )

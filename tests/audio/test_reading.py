@@ -77,6 +77,44 @@ def test_channels_are_averaged(tmp_path, channels):
     np.testing.assert_allclose(reading.read(path), expected, atol=1e-6)
 
 
+def cancelling(samples: int) -> np.ndarray:
+    """Two channels whose mean is nothing, the second half louder than the first."""
+    sound = tone(samples / RATE) * np.linspace(0, 1, samples)
+    return np.stack([sound, -sound], axis=1)
+
+
+@pytest.mark.parametrize("rate", [RATE, 44_100])
+def test_channels_that_cancel_each_other_out_are_no_silence(tmp_path, rate):
+    path = tmp_path / "upside.wav"
+    soundfile.write(path, cancelling(20_000), rate)
+    message = (
+        "its 2 channels cancel each other out: their mean is silence, one alone "
+        "reaches 0.(50|49).; one channel of them expected"
+    )
+    with pytest.raises(UserError, match=f"upside.wav: {message}"):
+        list(reading.windows(path))
+    with pytest.raises(UserError, match=f"waveform: {message}"):
+        list(waveforms.windows(cancelling(20_000), rate))
+
+
+def test_channels_that_cancel_in_a_part_of_a_file_leave_the_rest_of_it(tmp_path):
+    path = tmp_path / "part.wav"
+    samples = cancelling(400_000)
+    samples[390_000:, 1] *= -1
+    soundfile.write(path, samples, RATE)
+    assert reading.read(path).size == 400_000
+
+
+def test_silent_channels_are_silence_beside_each_other(tmp_path):
+    path = tmp_path / "still.wav"
+    still = 0.2 + cancelling(20_000) * 2 * 1.9e-3
+    soundfile.write(path, still, RATE, subtype="FLOAT")
+    assert waveforms.swing(reading.read(path)) < 1e-6
+    soundfile.write(path, still * 1.2, RATE, subtype="FLOAT")
+    with pytest.raises(UserError, match="cancel each other out"):
+        reading.read(path)
+
+
 @pytest.mark.parametrize("container", ["WAV", "WAVEX", "AIFF", "FLAC", "CAF"])
 def test_16_bit_samples_are_the_floats_of_libsndfile(tmp_path, container):
     path = tmp_path / "extremes.audio"
@@ -235,8 +273,8 @@ def test_more_sound_than_the_beginning_says_is_refused(tmp_path, container, enco
     path.write_bytes(one + one)
     with pytest.raises(
         UserError,
-        match=r"two.audio: its beginning says 3.0 s, but [\d,]+ of [\d,]+ bytes follow; "
-        r"one whole recording expected, as `ffmpeg -i two.audio x.flac` makes of it",
+        match=r"two.audio: its beginning says 3.0 s, but [\d,]+ of [\d,]+ bytes follow;"
+        r" one whole recording expected, as `ffmpeg -i two.audio x.flac` makes of it",
     ):
         list(reading.windows(path))
 

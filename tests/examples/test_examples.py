@@ -51,6 +51,12 @@ def sounds(tmp_path_factory) -> list[str]:
     return [str(path) for path in sorted(folder.iterdir())]
 
 
+def upside_down(path: pathlib.Path) -> None:
+    """A sound on two channels whose mean is nothing."""
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 20_000)
+    soundfile.write(path, np.stack([sound, -sound], axis=1), 16_000)
+
+
 def run(*command: str, cwd: pathlib.Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, *command], capture_output=True, text=True, cwd=cwd
@@ -86,13 +92,25 @@ def test_the_tflite_client_refuses_other_rates_and_what_is_no_wav(export, tmp_pa
     soundfile.write(tmp_path / "short.wav", np.zeros(700), 16_000)
     (tmp_path / "text.wav").write_text("text")
     script = str(EXAMPLES / "tflite_client.py")
-    names = ["fast.wav", "short.wav", "text.wav", "gone.wav"]
-    finished = run(script, str(export / "model.tflite"), *names, cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr
-    first, second, third, fourth = finished.stdout.splitlines()
-    assert first == "fast.wav: 16 bits, 44100 Hz; 16 bits, 16000 Hz expected"
-    assert second == "short.wav: 700 samples; 800 or more expected"
-    assert third.startswith("text.wav: ") and fourth.startswith("gone.wav: ")
+    (tmp_path / "empty.wav").touch()
+    soundfile.write(tmp_path / "good.wav", np.zeros(800), 16_000)
+    (tmp_path / "cut.wav").write_bytes((tmp_path / "good.wav").read_bytes()[:-1])
+    upside_down(tmp_path / "upside.wav")
+    names = ("good", "fast", "short", "text", "gone", "empty", "cut", "upside")
+    paths = [f"{name}.wav" for name in names]
+    finished = run(script, str(export / "model.tflite"), *paths, cwd=tmp_path)
+    assert finished.returncode == 2, finished.stderr
+    assert finished.stdout == "good.wav: silence 1.0000\n"
+    lines = [
+        line for line in finished.stderr.splitlines() if line.split(":")[0] in paths
+    ]
+    assert lines[0] == "fast.wav: 16 bits, 44100 Hz; 16 bits, 16000 Hz expected"
+    assert lines[1] == "short.wav: 700 samples; 800 or more expected"
+    assert lines[4] == "empty.wav: no whole WAV file"
+    assert lines[5] == "cut.wav: breaks off within a sample"
+    assert lines[6] == "upside.wav: its 2 channels cancel each other out"
+    assert [line.split(":")[0] for line in lines] == paths[1:]
+    assert all(line.split(": ", 1)[1].strip() for line in lines)
 
 
 class Serving(http.server.BaseHTTPRequestHandler):
@@ -111,9 +129,11 @@ class Serving(http.server.BaseHTTPRequestHandler):
             status, answer = 200, self.predict(json.loads(content))
         except (tf.errors.InvalidArgumentError, KeyError, ValueError) as error:
             status, answer = 400, {"error": str(error)}
+        except AssertionError:  # As a proxy in front of the server says it.
+            status, answer = 400, None
         self.send_response(status)
         self.end_headers()
-        self.wfile.write(json.dumps(answer).encode())
+        self.wfile.write(json.dumps(answer).encode() if answer else b"<html>")
 
     def predict(self, body: dict) -> dict:
         signature = self.signatures[body.get("signature_name", "serving_default")]
@@ -179,6 +199,33 @@ def test_a_server_that_is_not_there_is_said_in_one_line(export, tmp_path):
     assert finished.returncode == 1
     [line] = finished.stderr.splitlines()
     assert line.startswith(f"{address}: ") and "refused" in line
+
+
+def test_the_serving_client_says_where_channels_cancel(address, export, tmp_path):
+    upside_down(tmp_path / "note.wav")
+    script = str(EXAMPLES / "serving_client.py")
+    labels = str(export / "labels.txt")
+    finished = run(script, address, labels, "note.wav", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout == "note.wav: its 2 channels cancel each other out\n"
+
+
+def test_what_is_missing_is_one_line_of_the_serving_client(address, export, tmp_path):
+    soundfile.write(tmp_path / "note.wav", np.zeros(64_000), 16_000)
+    labels, few = export / "labels.txt", tmp_path / "few.txt"
+    few.write_text("bell\n")
+    script = str(EXAMPLES / "serving_client.py")
+    for where, names, path, reason in (
+        (address, labels, "gone.wav", "gone.wav: No such file or directory"),
+        (address, "gone.txt", "note.wav", "gone.txt: No such file or directory"),
+        (address, few, "note.wav", f"{address}: no answer to {few}'s labels: "),
+        (f"{address}/x", labels, "note.wav", f"{address}/x: 400 Bad Request"),
+        ("localhost", labels, "note.wav", "localhost: "),
+    ):
+        finished = run(script, where, str(names), path, cwd=tmp_path)
+        assert finished.returncode == 1
+        [line] = finished.stderr.splitlines()
+        assert line.startswith(reason)
 
 
 def snippets() -> list[dict]:

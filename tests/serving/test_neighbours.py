@@ -1,6 +1,7 @@
 """Similar files: the nearest first, never the file itself."""
 
 import csv
+import dataclasses
 
 import numpy as np
 
@@ -48,8 +49,26 @@ def test_no_more_neighbours_than_other_files():
     found = list(neighbours.neighbours(ANSWERS, 10))
     assert len(found) == 4 * 3 + 1
     assert all(n.file != n.neighbour for n in found)
-    assert list(neighbours.neighbours(ANSWERS[:1], 3)) == []
     assert list(neighbours.neighbours(ANSWERS[1:2], 3)) == [found[3]]
+
+
+def test_why_a_file_has_no_neighbour_is_said():
+    alone = neighbours.Neighbour("east.wav", error="no other file to compare it with")
+    assert list(neighbours.neighbours(ANSWERS[:2], 3)) == [
+        alone,
+        neighbours.Neighbour("broken.wav", error="no audio in it"),
+    ]
+    still = [
+        (name, dataclasses.replace(answer(1, 0), family="silence", silent=True))
+        for name in ("still.wav", "quiet.wav")
+    ]
+    silent = [
+        neighbours.Neighbour(name, error="silence, which is like nothing")
+        for name, _ in still
+    ]
+    assert list(neighbours.neighbours(still, 3)) == silent
+    found = list(neighbours.neighbours([*still, ANSWERS[0]], 3))
+    assert found == [*silent, alone]
 
 
 def test_they_are_written_as_lines(tiny_export, tmp_path):

@@ -108,6 +108,7 @@ def test_a_stopped_run_is_resumed_without_answering_again(
     whole = out.read_text()
     cut = whole.index("d.flac") + 20
     (tmp_path / "out.partial").write_text(whole[:cut])
+    (tmp_path / "out.model").rename(tmp_path / "out.partial.model")
     out.unlink()
     asked = []
 
@@ -136,6 +137,139 @@ def test_answers_to_files_that_are_not_asked_for_are_kept(
     assert [bool(row["error"]) for row in found] == [False, False, True]
 
 
+def killed(classifier: Classifier, after: int) -> Classifier:
+    """One whose process ends after so many answers."""
+
+    class Killed(Classifier):
+        def classify_files(self, paths, batch_size):
+            yield from list(super().classify_files(paths[:after], batch_size))
+            raise ZeroDivisionError
+
+    return Killed(classifier.contract, classifier._infer, classifier.fingerprint)
+
+
+def kill_a_run(classifier, paths, options, after=1) -> None:
+    with pytest.raises(ZeroDivisionError):
+        prediction.predict(killed(classifier, after), paths, options)
+
+
+@pytest.mark.parametrize("layout", ["csv", "json"])
+def test_errors_of_files_that_are_not_asked_for_now_are_kept(
+    classifier, paths, tmp_path, layout
+):
+    out = tmp_path / "out"
+    options = dataclasses.replace(OPTIONS, out=str(out), layout=layout, resume=True)
+    assert prediction.predict(classifier, paths[:2], options) == 1
+    assert prediction.predict(classifier, paths[3:], options) == 0
+    found = read_rows(out, layout)
+    assert [row["file"] for row in found] == [paths[0], paths[1], paths[3]]
+    assert [bool(row["error"]) for row in found] == [False, True, False]
+    assert prediction.predict(classifier, paths, options) == 2
+    assert sorted(row["file"] for row in read_rows(out, layout)) == paths
+
+
+@pytest.mark.parametrize("layout", ["csv", "json"])
+def test_a_finished_result_and_what_a_killed_run_left_are_both_kept(
+    classifier, paths, tmp_path, layout
+):
+    out = tmp_path / "out"
+    options = dataclasses.replace(OPTIONS, out=str(out), layout=layout)
+    prediction.predict(classifier, paths[:1] * 2, options)
+    kill_a_run(classifier, [paths[3], paths[0]], options)
+    resumed = dataclasses.replace(options, resume=True)
+    prediction.predict(classifier, [paths[0]], resumed)
+    found = [row["file"] for row in read_rows(out, layout)]
+    assert found == [paths[3], paths[0], paths[0]]
+
+
+def test_a_killed_run_changes_nothing_of_what_the_finished_result_says_it_is(
+    classifier, paths, tmp_path
+):
+    out = tmp_path / "out"
+    options = dataclasses.replace(OPTIONS, out=str(out))
+    prediction.predict(classifier, paths[:1], options)
+    surer = dataclasses.replace(options, doubt=Doubt(0.99))
+    kill_a_run(classifier, paths[3:], surer)
+    resumed = dataclasses.replace(options, resume=True)
+    with pytest.raises(
+        UserError,
+        match=r"out.partial: cannot be resumed: made with another --min_probability; "
+        r"a run that was killed left it; remove it to go on with .*/out alone",
+    ):
+        prediction.predict(killed(classifier, 0), paths, resumed)
+    before = (tmp_path / "out.partial").read_bytes()
+    # What the killed run was to replace is not mixed with what it left.
+    prediction.predict(classifier, [], dataclasses.replace(surer, resume=True))
+    assert out.read_bytes() == before
+    assert [row["file"] for row in read_csv(out)] == paths[3:]
+    assert sorted(os.listdir(tmp_path))[3:] == ["out", "out.model"]
+
+
+def test_what_a_killed_timeline_left_is_named_and_the_result_stays(
+    classifier, paths, tmp_path
+):
+    out = tmp_path / "out"
+    options = dataclasses.replace(OPTIONS, out=str(out))
+    prediction.predict(classifier, paths[:1], options)
+    before = out.read_bytes()
+
+    class Killed(Classifier):
+        def classify_windows(self, windows, batch_size):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        prediction.predict_timelines(Killed(classifier.contract, None), paths, options)
+    resumed = dataclasses.replace(options, resume=True)
+    with pytest.raises(UserError, match=r"out.partial: .*out.partial.model.* missing"):
+        prediction.predict(classifier, paths, resumed)
+    assert out.read_bytes() == before
+    (tmp_path / "out.partial").unlink()
+    prediction.predict(classifier, paths, resumed)
+    assert [row["file"] for row in read_csv(out)] == paths
+
+
+def test_a_result_that_another_process_writes_is_left_alone(
+    classifier, paths, tmp_path
+):
+    out = tmp_path / "out.csv"
+    code = (
+        "import sys, time\nfrom mic_tf.serving import output\n"
+        "with output.only_one(sys.argv[1]), output.lines_to(sys.argv[1]) as write:\n"
+        "    write('theirs\\n')\n    print('held', flush=True)\n    time.sleep(600)\n"
+    )
+    command = [sys.executable, "-c", code, str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        unasked = Unasked(classifier.contract, None)
+        message = rf"out.csv: process {other.pid} on .* is writing it; wait for it"
+        for run in (
+            prediction.predict,
+            prediction.predict_timelines,
+            prediction.predict_neighbours,
+        ):
+            with pytest.raises(UserError, match=message):
+                run(unasked, paths, dataclasses.replace(OPTIONS, out=str(out)))
+        assert (tmp_path / "out.csv.partial").read_text() == "theirs\n"
+        other.kill()
+    # What holds it ends with the process.
+    prediction.predict(classifier, paths, dataclasses.replace(OPTIONS, out=str(out)))
+    assert [row["file"] for row in read_csv(out)] == paths
+    assert sorted(os.listdir(tmp_path))[3:] == ["out.csv", "out.csv.model"]
+
+
+def test_a_recording_is_not_written_over(classifier, paths, tmp_path):
+    unnamed = tmp_path / "take one"
+    unnamed.write_bytes((tmp_path / "a.wav").read_bytes())
+    (tmp_path / "link").symlink_to(unnamed)
+    for out in (tmp_path / "a.wav", tmp_path / "new.FLAC", unnamed, tmp_path / "link"):
+        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        options = dataclasses.replace(OPTIONS, out=str(out))
+        with pytest.raises(UserError, match=f"{out.name}: not written: "):
+            unasked = Unasked(classifier.contract, None)
+            prediction.predict(unasked, [*paths, str(unnamed)], options)
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_a_file_that_is_named_twice_has_two_rows_after_resuming(
     classifier, paths, tmp_path
 ):
@@ -154,6 +288,7 @@ def test_kept_answers_are_in_place_before_the_file_they_were_in_is_touched(
     prediction.predict(classifier, paths[:1], options)
     partial = tmp_path / "out.csv.partial"
     out.rename(partial)
+    (tmp_path / "out.csv.model").rename(tmp_path / "out.csv.partial.model")
     before = partial.read_bytes()
 
     class Full(tf.io.gfile.GFile):

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import json
 import subprocess
 import sys
@@ -50,7 +51,7 @@ def test_a_folder_that_cannot_be_locked_is_warned_of(tmp_path, monkeypatch, capl
     def no_locks(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(lock.fcntl, "flock", no_locks)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     with lock.only_one(str(tmp_path)):
         pass
     assert "cannot be locked (No locks available)" in caplog.text
