@@ -163,6 +163,22 @@ def check_samples(name: str, samples: np.ndarray, first: int = 0) -> None:
     )
 
 
+def check_window(name: str, window: np.ndarray) -> None:
+    """Refuses what `windows` would not give.
+
+    Raises:
+      UserError: with the name of the window.
+    """
+    if window.ndim != 1 or not MIN_SAMPLES <= window.size <= NOTE_SAMPLES:
+        raise UserError(
+            f"{name}: shape {list(window.shape)}; [{MIN_SAMPLES} to {NOTE_SAMPLES}] "
+            "samples expected"
+        )
+    if window.dtype != np.float32:
+        raise UserError(f"{name}: dtype {window.dtype}; float32 expected")
+    check_samples(name, window)
+
+
 class ChannelMean:
     """The mean over the channels of a sound, block by block.
 

@@ -10,10 +10,12 @@ import concurrent.futures
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator
+from numbers import Integral
 
 import numpy as np
 
 from mic_tf import bundled
+from mic_tf.audio import waveforms
 from mic_tf.errors import UserError
 from mic_tf.serving import contract as contracts
 from mic_tf.serving import familiarity as familiarities
@@ -22,6 +24,7 @@ from mic_tf.serving.passing import Sound, SoundInPassing, in_passing
 from mic_tf.taxonomy import SAMPLE_RATE
 
 SILENCE = "silence"
+MAX_BATCH = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +152,8 @@ class Classifier:
 
         Args:
           paths: audio files, or one of them.
-          batch_size: windows of 4 s classified at once, over the files' borders.
+          batch_size: windows of 4 s classified at once, over the files' borders; at
+            most 1024.
 
         Yields:
           Each path with its answer, or with what is wrong with the file.
@@ -177,9 +181,16 @@ class Classifier:
           batch_size: windows classified at once.
 
         Raises:
-          UserError: as `windows` does, after the answers for those before.
+          UserError: as `windows` does, after the answers for those before; or one of
+            them is no window.
         """
-        source = SoundInPassing(windows)
+
+        def checked() -> Iterator[tuple[float, np.ndarray]]:
+            for start, waveform in windows:
+                waveforms.check_window(f"window at {start:g} s", waveform)
+                yield start, waveform
+
+        source = SoundInPassing(checked())
         starts = collections.deque()
 
         def single() -> Iterator[SoundInPassing]:
@@ -212,8 +223,11 @@ class Classifier:
     def _answers(
         self, sounds: Iterable[SoundInPassing], batch_size: int
     ) -> Iterator[Answer | UserError]:
-        if batch_size < 1:
-            raise UserError(f"batch_size={batch_size}: 1 or more expected")
+        if not isinstance(batch_size, Integral) or not 1 <= batch_size <= MAX_BATCH:
+            raise UserError(
+                f"batch_size={batch_size}: a whole number from 1 to {MAX_BATCH} "
+                "expected"
+            )
         unfinished: collections.deque[SoundInPassing] = collections.deque()
         with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
             batches = _Batches(self._classify, thread, batch_size)

@@ -111,6 +111,12 @@ def in_passing(sound: Sound, sample_rate: float | None) -> SoundInPassing:
         raise UserError(
             "waveform without a sample rate: classifier(waveform, sample_rate) expected"
         )
-    waveform = np.asarray(sound)
+    try:
+        waveform = np.asarray(sound)
+    except ValueError as error:
+        raise UserError(
+            f"waveform: {type(sound).__name__} of rows that are not of one length; "
+            "[samples] or [samples, channels] expected"
+        ) from error
     channels = waveform.shape[1] if waveform.ndim == 2 else 1
     return SoundInPassing(waveforms.windows(waveform, sample_rate), channels)

@@ -216,9 +216,36 @@ def test_several_runs_of_one_classifier_do_not_disturb_each_other(classifier, fo
     left.close()
 
 
-def test_a_batch_of_nothing_is_refused(classifier, folder):
-    with pytest.raises(UserError, match="batch_size=0: 1 or more expected"):
-        next(classifier.classify_files([str(folder / "note.wav")], 0))
+@pytest.mark.parametrize("batch_size", [0, 1025, 2.5])
+def test_a_batch_of_nothing_of_too_much_and_of_a_part_is_refused(
+    classifier, folder, batch_size
+):
+    message = f"batch_size={batch_size}: a whole number from 1 to 1024 expected"
+    with pytest.raises(UserError, match=message):
+        next(classifier.classify_files([str(folder / "note.wav")], batch_size))
+
+
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        (np.zeros(64_001, np.float32), r"shape \[64001\]; \[800 to 64000\] samples"),
+        (np.zeros(799, np.float32), r"shape \[799\]; "),
+        (np.zeros([64_000, 1], np.float32), r"shape \[64000, 1\]; "),
+        (np.zeros(64_000, np.int16), "dtype int16; float32 expected"),
+        (np.full(64_000, np.nan, np.float32), "sample 0 is nan; finite"),
+    ],
+)
+def test_what_is_no_window_is_refused(classifier, window, message):
+    good = np.zeros(64_000, np.float32)
+    found = classifier.classify_windows([(0.0, good), (4.0, window)])
+    assert next(found).silent
+    with pytest.raises(UserError, match=f"window at 4 s: {message}"):
+        next(found)
+
+
+def test_rows_of_several_lengths_are_no_waveform(classifier):
+    with pytest.raises(UserError, match="waveform: list of rows that are not of one l"):
+        classifier([[0.0, 0.1], [0.2]], 16_000)
 
 
 def test_answers_come_before_the_last_file_is_read(classifier, folder):
