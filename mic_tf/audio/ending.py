@@ -13,6 +13,8 @@ from collections.abc import Iterator
 _MOST_BYTES = 1 << 22
 """So far is looked: a picture in a tag stands in front of the sound at most."""
 _FRAMES_IN_A_ROW = 3
+_MOST_CANDIDATES = 2000
+"""Places that look like a frame; more are not tried, whoever put them there."""
 
 _MPEG_FRAME = re.compile(rb"(?=\xff([\xe2\xe3\xf2\xf3\xfa\xfb])([\x10-\xef]))")
 _FLAC_FRAME = re.compile(rb"(?=\xff[\xf8\xf9][\x10-\xff][\x00-\xaf])")
@@ -51,7 +53,7 @@ def _has_ogg_page(data: bytes) -> bool:
 
 def _has_mpeg_frames(data: bytes) -> bool:
     """Whether frames of MPEG layer III stand one behind the other."""
-    for found in _MPEG_FRAME.finditer(data):
+    for found in _candidates(_MPEG_FRAME, data):
         place = found.start()
         for _ in range(_FRAMES_IN_A_ROW):
             length = _mpeg_frame_bytes(data[place : place + 3])
@@ -61,6 +63,10 @@ def _has_mpeg_frames(data: bytes) -> bool:
         else:
             return True
     return False
+
+
+def _candidates(pattern: re.Pattern, data: bytes) -> Iterator[re.Match]:
+    return itertools.islice(pattern.finditer(data), _MOST_CANDIDATES)
 
 
 def _mpeg_frame_bytes(header: bytes) -> int:
@@ -86,7 +92,7 @@ def _has_flac_frames(data: bytes) -> bool:
 
 def _flac_headers(data: bytes) -> Iterator[int]:
     """Where frame headers with the right checksum stand: RFC 9639, 9.1."""
-    for found in _FLAC_FRAME.finditer(data):
+    for found in _candidates(_FLAC_FRAME, data):
         start = found.start()
         lengths = range(6, min(17, len(data) - start + 1))
         if any(_crc8(data[start : start + length]) == 0 for length in lengths):
