@@ -10,7 +10,7 @@ from mic_tf import files
 from mic_tf.errors import UserError
 from mic_tf.evaluation import metrics
 from mic_tf.serving import contract as contracts
-from mic_tf.serving import exporter, familiarity, resuming, training_notes
+from mic_tf.serving import exporter, familiarity, output, resuming, rows, training_notes
 from mic_tf.serving.classifier import SILENCE, Classifier
 from mic_tf.serving.doubt import UNSURE, Doubt
 from mic_tf.serving.familiarity import Familiarity
@@ -188,11 +188,18 @@ def test_a_run_without_validation_notes_is_refused_before_the_work(
 
 def test_a_result_of_another_familiarity_is_not_gone_on_with(tmp_path):
     out = str(tmp_path / "out.csv")
-    (tmp_path / "out.csv").write_text("file\n")
-    resuming.note(out, resuming.origin("a", Doubt(min_familiarity=0.5)))
-    assert resuming.earlier(out, resuming.origin("a", Doubt(min_familiarity=0.5)))
+
+    def earlier(threshold: float = 0.0) -> list[rows.Row]:
+        origin = resuming.origin("a", Doubt(min_familiarity=threshold))
+        return resuming.earlier(out, origin, lambda text: [rows.Row(text)])
+
+    with output.lines_to(
+        out, made_by=resuming.origin("a", Doubt(min_familiarity=0.5))
+    ) as write:
+        write("file")
+    assert earlier(0.5) == [rows.Row("file")]
     with pytest.raises(UserError, match="another --min_familiarity"):
-        resuming.earlier(out, resuming.origin("a", Doubt(min_familiarity=0.6)))
+        earlier(0.6)
     # Made before there was such a threshold.
-    files.write_json(out + resuming.SUFFIX, {"model": "a", "min_probability": 0.0})
-    assert resuming.earlier(out, resuming.origin("a", Doubt()))
+    files.write_json(out + output.MADE_BY, {"model": "a", "min_probability": 0.0})
+    assert earlier() == [rows.Row("file")]
