@@ -8,6 +8,7 @@ channels. The server gives silence a family too; that it is silence is told here
 """
 
 import base64
+import http.client
 import json
 import pathlib
 import struct
@@ -42,6 +43,9 @@ def silence_of(path: str) -> str:
     """What is to be said of a file whose mean over the channels is silent, else "".
 
     Silent is what swings around a constant by 0.001 at most in each window of 4 s.
+
+    Raises:
+      ValueError: a channel alone is not.
     """
     try:
         with wave.open(path, "rb") as file:
@@ -59,7 +63,7 @@ def silence_of(path: str) -> str:
         return ""
     each = (samples[channel::channels] for channel in range(channels))
     if any(max(channel) - min(channel) > most for channel in each):
-        return f"its {channels} channels cancel each other out"
+        raise ValueError(f"its {channels} channels cancel each other out")
     return "silence 1.0000"
 
 
@@ -72,12 +76,16 @@ def reason_of(error: urllib.error.HTTPError) -> str:
         return f"{error.code} {error.reason}"
 
 
-def main(address: str, labels_path: str, paths: list[str]) -> None:
-    """Sends one request and prints one line for each file."""
+def main(address: str, labels_path: str, paths: list[str]) -> int:
+    """Sends one request and prints one line for each file.
+
+    Returns:
+      The exit status: 1 where a file has no answer.
+    """
     body = body_of(paths)
     if address == "--print":
         print(body.decode())
-        return
+        return 0
     labels = pathlib.Path(labels_path).read_text().split("\n")[:-1]
     request = urllib.request.Request(f"{address}:predict", body)
     try:
@@ -87,16 +95,24 @@ def main(address: str, labels_path: str, paths: list[str]) -> None:
         sys.exit(f"{address}: {reason_of(error)}")
     except urllib.error.URLError as error:
         sys.exit(f"{address}: {error.reason}")
+    except http.client.HTTPException as error:
+        sys.exit(f"{address}: no HTTP server that answers: {error!r}")
     except (ValueError, KeyError, TypeError) as error:
         sys.exit(f"{address}: no answer to {labels_path}'s labels: {error}")
+    status = 0
     for path, (family, probability) in zip(paths, answers, strict=True):
-        print(f"{path}: {silence_of(path) or f'{family} {probability:.4f}'}")
+        try:
+            print(f"{path}: {silence_of(path) or f'{family} {probability:.4f}'}")
+        except ValueError as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            status = 1
+    return status
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 4:
         sys.exit(__doc__)
     try:
-        main(sys.argv[1], sys.argv[2], sys.argv[3:])
+        sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3:]))
     except OSError as fault:
         sys.exit(f"{fault.filename or sys.argv[1]}: {fault.strerror or fault}")

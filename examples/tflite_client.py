@@ -74,7 +74,7 @@ def main(model: str, paths: list[str]) -> int:
     """Prints the family and its probability for each file, or why there is none.
 
     Returns:
-      The exit status: 2 where a file has no answer.
+      The exit status: 1 where a file has no answer.
     """
     status = 0
     contract = json.loads((pathlib.Path(model).parent / "contract.json").read_text())
@@ -85,7 +85,7 @@ def main(model: str, paths: list[str]) -> int:
         except (ValueError, OSError, EOFError, wave.Error) as error:
             reason = str(error) or "no whole WAV file"
             print(f"{path}: {reason}", file=sys.stderr)
-            status = 2
+            status = 1
             continue
         cut = windows(waveform)
         answers = [
@@ -104,4 +104,7 @@ def main(model: str, paths: list[str]) -> int:
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    try:
+        sys.exit(main(sys.argv[1], sys.argv[2:]))
+    except (OSError, ValueError) as fault:
+        sys.exit(f"{sys.argv[1]}: {fault}")

@@ -75,7 +75,9 @@ def prepare_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # The lowest number that is free.
     if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = open(  # noqa: SIM115
+            2, "w", errors="backslashreplace", closefd=False
+        )
     if sys.stdout is not None:
         sys.stdout.reconfigure(errors="backslashreplace")
 

@@ -157,12 +157,12 @@ def is_stream(path: str) -> bool:
     except (OSError, ValueError):
         return False
     is_plain = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
-    return not is_plain or _open_number(path) is not None
+    return not is_plain or open_number(path) is not None
 
 
 def open_stream(path: str) -> BinaryIO:
     """A stream to write into, see `is_stream`; what is open already goes on there."""
-    number = _open_number(path)
+    number = open_number(path)
     if number is None:
         return open(path, "ab", buffering=0)
     if sys.stdout:
@@ -195,7 +195,7 @@ def open_new(path: str, beginning: bytes = b"") -> BinaryIO:
     return file
 
 
-def _open_number(path: str) -> int | None:
+def open_number(path: str) -> int | None:
     """The number under which this process has a file open, where a path says that."""
     own = {f"/proc/{os.getpid()}/fd", "/dev/fd"}
     for _ in range(_MOST_LINKS):

@@ -28,8 +28,9 @@ def held(
     """
     descriptor = _locked(path, taken, otherwise)
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, owner().encode(), 0)
+        with contextlib.suppress(OSError):  # On a full disk it is held without a name.
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, owner().encode(), 0)
         yield
     finally:
         if not stays:
@@ -62,6 +63,7 @@ def _locked(path: str, taken: Callable[[str], UserError], otherwise: str) -> int
             )
             return descriptor
         # Its last holder may have taken it away between the two.
-        if os.fstat(descriptor).st_nlink:
-            return descriptor
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
         os.close(descriptor)

@@ -142,6 +142,7 @@ def test_streams_that_are_closed_are_a_mistake_before_the_model_is_read(tmp_path
     model.mkdir()
     for command, reason in (
         ("predict --model='{}' a.wav >&-", "standard output: closed; --out=FILE exp"),
+        ("predict --model='{}' --out=/dev/stdout a.wav >&-", "standard output: closed"),
         ("predict --model='{}' - <&-", "-: standard input is closed; a name on each"),
     ):
         finished = shell(command.format(model))

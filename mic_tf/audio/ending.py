@@ -1,8 +1,8 @@
 """Whether more sound follows where a decoder of compressed audio ended.
 
-libsndfile decodes as many samples as the beginning of a file claims. Files put one
-behind the other, chained Ogg streams and MP3 of a varying bit rate without a Xing
-header hold more, and the decoder passes over it without a word.
+libsndfile decodes as many samples as the beginning of an MP3, Ogg or FLAC file claims.
+Files put one behind the other, chained Ogg streams and MP3 of a varying bit rate
+without a Xing header hold more, and the decoder passes over it without a word.
 """
 
 import itertools
@@ -12,12 +12,18 @@ from collections.abc import Iterator
 
 _MOST_BYTES = 1 << 22
 """So far is looked: a picture in a tag stands in front of the sound at most."""
+_READ_AHEAD = 1 << 17
+"""A decoder has read so much behind the last sound it gave, at most."""
 _FRAMES_IN_A_ROW = 3
+_FRAMES_LEFT = 8
+"""An MP3 decoder leaves some at the end of a file whose length it had to estimate."""
 _MOST_CANDIDATES = 2000
 """Places that look like a frame; more are not tried, whoever put them there."""
 
+_OGG_PAGE = re.compile(rb"OggS\0(.).{20}(.)", re.DOTALL)
+_FIRST_PAGE = 2
 _MPEG_FRAME = re.compile(rb"(?=\xff([\xe2\xe3\xf2\xf3\xfa\xfb])([\x10-\xef]))")
-_FLAC_FRAME = re.compile(rb"(?=\xff[\xf8\xf9][\x10-\xff][\x00-\xaf])")
+_FLAC_STREAM = re.compile(rb"fLaC[\0\x80]\0\0\x22.{34}", re.DOTALL)
 
 _MPEG1_KBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _MPEG2_KBITS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
@@ -25,48 +31,64 @@ _MPEG1_RATES = (44_100, 48_000, 32_000)
 
 
 def unread_sound(descriptor: int, container: str) -> int:
-    """How many bytes follow the place where a decoder ended, if they hold sound.
+    """How many bytes of sound a decoder left, at least about so many.
 
     Args:
-      descriptor: of the file, at the place where the decoder ended.
+      descriptor: of the file, at the place up to which the decoder has read.
       container: as libsndfile names it; only MP3, OGG and FLAC can have such an end.
 
     Returns:
       0 where nothing follows but tags, padding or a piece of a page.
     """
-    place = os.lseek(descriptor, 0, os.SEEK_CUR)
-    rest = os.fstat(descriptor).st_size - place
-    holds_sound = _HOLDS_SOUND.get(container)
-    if rest <= 0 or holds_sound is None:
+    find = _FIND.get(container)
+    if find is None:
         return 0
-    return rest if holds_sound(os.pread(descriptor, _MOST_BYTES, place)) else 0
+    place = os.lseek(descriptor, 0, os.SEEK_CUR)
+    size = os.fstat(descriptor).st_size
+    begin = find(descriptor, place, size)
+    return 0 if begin is None else size - begin
 
 
-def _has_ogg_page(data: bytes) -> bool:
-    """Whether a page is there to its end: RFC 3533, 6."""
-    for found in re.finditer(rb"OggS\0.{21}(.)", data, re.DOTALL):
-        lacing = data[found.end() : found.end() + found[1][0]]
-        if found.end() + found[1][0] + sum(lacing) <= len(data):
-            return True
-    return False
+def _second_ogg_stream(descriptor: int, place: int, size: int) -> int | None:
+    """Where a stream begins behind pages of another, or whole pages were left."""
+    del size
+    start = max(0, place - _READ_AHEAD)
+    data = os.pread(descriptor, place - start + _MOST_BYTES, start)
+    within = start > 0
+    for found in _OGG_PAGE.finditer(data):
+        body = found.end() + found[2][0]
+        length = sum(data[found.end() : body])
+        if not length or body + length > len(data):
+            continue
+        is_first = found[1][0] & _FIRST_PAGE
+        if (is_first and within) or start + found.start() >= place:
+            return start + found.start()
+        within = within or not is_first
+    return None
 
 
-def _has_mpeg_frames(data: bytes) -> bool:
-    """Whether frames of MPEG layer III stand one behind the other."""
-    for found in _candidates(_MPEG_FRAME, data):
-        place = found.start()
-        for _ in range(_FRAMES_IN_A_ROW):
-            length = _mpeg_frame_bytes(data[place : place + 3])
-            if not length:
-                break
-            place += length
-        else:
-            return True
-    return False
+def _mpeg_frames(descriptor: int, place: int, size: int) -> int | None:
+    """Where frames of layer III go on, if they are more than an estimate is wrong by.
+
+    Without a Xing header a length is the file's over that of the first frame, which
+    may have a byte of padding that others have not.
+    """
+    data = os.pread(descriptor, _MOST_BYTES, place)
+    for found in itertools.islice(_MPEG_FRAME.finditer(data), _MOST_CANDIDATES):
+        frames = _frames_at(data, found.start())
+        lengths = list(itertools.islice(frames, _FRAMES_IN_A_ROW))
+        if len(lengths) == _FRAMES_IN_A_ROW:
+            begin, shortest = place + found.start(), min(lengths)
+            tolerated = size / shortest + _FRAMES_LEFT * shortest
+            return begin if size - begin > tolerated else None
+    return None
 
 
-def _candidates(pattern: re.Pattern, data: bytes) -> Iterator[re.Match]:
-    return itertools.islice(pattern.finditer(data), _MOST_CANDIDATES)
+def _frames_at(data: bytes, place: int) -> Iterator[int]:
+    """The lengths of MPEG frames of layer III that stand one behind the other."""
+    while length := _mpeg_frame_bytes(data[place : place + 3]):
+        yield length
+        place += length
 
 
 def _mpeg_frame_bytes(header: bytes) -> int:
@@ -85,32 +107,28 @@ def _mpeg_frame_bytes(header: bytes) -> int:
     return bytes_of_a_kbit * kbits // rate + (header[2] >> 1 & 1)
 
 
-def _has_flac_frames(data: bytes) -> bool:
-    """Whether a stream begins, or frames go on."""
-    return b"fLaC" in data or len(list(itertools.islice(_flac_headers(data), 2))) == 2
+def _second_flac_stream(descriptor: int, place: int, size: int) -> int | None:
+    """Where another stream begins with its STREAMINFO."""
+    del size
+    own = _behind_id3(os.pread(descriptor, 10, 0))
+    start = max(own + 1, place - _READ_AHEAD)
+    data = os.pread(descriptor, max(0, place - start) + _MOST_BYTES, start)
+    found = _FLAC_STREAM.search(data)
+    return start + found.start() if found else None
 
 
-def _flac_headers(data: bytes) -> Iterator[int]:
-    """Where frame headers with the right checksum stand: RFC 9639, 9.1."""
-    for found in _candidates(_FLAC_FRAME, data):
-        start = found.start()
-        lengths = range(6, min(17, len(data) - start + 1))
-        if any(_crc8(data[start : start + length]) == 0 for length in lengths):
-            yield start
+def _behind_id3(header: bytes) -> int:
+    """The length of the ID3v2 tag that a file begins with."""
+    if len(header) < 10 or not header.startswith(b"ID3"):
+        return 0
+    size = 0
+    for byte in header[6:]:
+        size = size << 7 | byte & 0x7F
+    return 10 + size
 
 
-def _crc8(data: bytes) -> int:
-    """The checksum of a FLAC frame header; 0 of one with its own checksum behind."""
-    value = 0
-    for byte in data:
-        value ^= byte
-        for _ in range(8):
-            value = (value << 1 ^ (0x07 if value & 0x80 else 0)) & 0xFF
-    return value
-
-
-_HOLDS_SOUND = {
-    "MP3": _has_mpeg_frames,
-    "OGG": _has_ogg_page,
-    "FLAC": _has_flac_frames,
+_FIND = {
+    "MP3": _mpeg_frames,
+    "OGG": _second_ogg_stream,
+    "FLAC": _second_flac_stream,
 }

@@ -158,7 +158,7 @@ def _check_end(
         raise UserError(
             f"{path}: its beginning says {file.frames / file.samplerate:.1f} s, but "
             f"{unread:,} of {size:,} bytes follow; one whole recording expected, as "
-            f"`ffmpeg -i {os.path.basename(path)} x.flac` makes of it"
+            "`ffmpeg -i FILE whole.flac` makes of it"
         )
 
 

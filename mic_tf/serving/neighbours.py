@@ -93,7 +93,7 @@ class Table(rows.Layout):
     def line(self, row: Neighbour) -> str:
         name = rows.printable(row.file)
         if row.error:
-            return f"{name}  error: {row.error}\n"
+            return f"{name}  error: {rows.printable(row.error)}\n"
         other = rows.printable(row.neighbour)
         return f"{name}  {row.rank:>3}  {row.similarity:.3f}  {other}\n"
 

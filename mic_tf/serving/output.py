@@ -15,6 +15,8 @@ from mic_tf.errors import UserError
 PARTIAL = ".partial"
 MADE_BY = ".model"
 """`OUT.model` stands beside a result that can be resumed, and says what made it."""
+GOES_ON = "goes_on"
+"""Beside what made a result: whether it began with the rows of an earlier one."""
 _LOCK = ".lock"
 
 Write = Callable[[str], None]
@@ -24,7 +26,7 @@ Write = Callable[[str], None]
 def lines_to(
     path: str,
     beginning: str = "",
-    made_by: Any = None,
+    made_by: dict[str, Any] | None = None,
     goes_on: bool = False,
     for_people: bool = False,
 ) -> Iterator[Write]:
@@ -37,7 +39,7 @@ def lines_to(
     Args:
       path: of any file system of `tf.io.gfile`; empty: standard output.
       beginning: lines in front of all others.
-      made_by: what the lines are made by, as JSON; it stands in `PATH.partial.model`
+      made_by: what the lines are made by, for JSON; it stands in `PATH.partial.model`
         as long as they are in `PATH.partial`, then in `PATH.model`. None: nothing.
       goes_on: whether the beginning has the lines of an earlier `PATH.partial` made by
         the same. On a disk of this machine that one is there until all are written.
@@ -66,11 +68,9 @@ def check(path: str, sources: Iterable[str] = ()) -> None:
       UserError: it is a folder, a recording or one of the sources, its folder cannot
         be made or written to, or standard output is closed.
     """
-    if not path:
-        if sys.stdout is None:
-            raise UserError("standard output: closed; --out=FILE expected")
-        return
-    if files.is_stream(path):
+    if sys.stdout is None and (not path or files.open_number(path) == 1):
+        raise UserError("standard output: closed; --out=FILE expected")
+    if not path or files.is_stream(path):
         return
     if path.endswith("/") or tf.io.gfile.isdir(path):
         raise UserError(f"{path}: cannot be written: it is a folder")
@@ -129,7 +129,9 @@ def written(path: str) -> str:
 
 
 @contextlib.contextmanager
-def _file(path: str, beginning: str, made_by: Any, goes_on: bool) -> Iterator[Write]:
+def _file(
+    path: str, beginning: str, made_by: dict[str, Any] | None, goes_on: bool
+) -> Iterator[Write]:
     check(path)
     straight = files.is_stream(path)
     target = files.link_target(path)
@@ -144,7 +146,7 @@ def _file(path: str, beginning: str, made_by: Any, goes_on: bool) -> Iterator[Wr
                 files.remove(partial)
                 files.remove(partial + MADE_BY)
             if made_by is not None:
-                files.write_json(partial + MADE_BY, made_by)
+                files.write_json(partial + MADE_BY, {**made_by, GOES_ON: goes_on})
             file = files.open_new(partial, _encoded(beginning))
 
     def write(text: str) -> None:

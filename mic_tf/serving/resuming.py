@@ -4,6 +4,8 @@ import collections
 import dataclasses
 from collections.abc import Callable
 
+from absl import logging
+
 from mic_tf import files
 from mic_tf.errors import UserError
 from mic_tf.serving import output
@@ -34,8 +36,9 @@ def earlier(
 ) -> list[Row]:
     """The rows that earlier runs of the same origin left of a result.
 
-    Those of `OUT.partial`, which a run left that was killed, and behind them what OUT
-    has beyond them. An OUT of another origin is one that the killed run was to replace.
+    Those of `OUT.partial`, which a run left that was killed: with what OUT has beyond
+    them if that run went on with OUT, without if it was to make it anew. Where there is
+    no `OUT.partial`, those of OUT.
 
     Args:
       out: of the result.
@@ -48,30 +51,35 @@ def earlier(
     """
     target = files.link_target(out)
     partial = target + output.PARTIAL
-    newest = _rows(partial, made_by, rows_of)
-    if newest is None:
-        return _rows(target, made_by, rows_of) or []
-    try:
-        before = _rows(target, made_by, rows_of)
-    except _OfAnotherOriginError:
-        before = None
-    return _together(newest, before or [])
-
-
-class _OfAnotherOriginError(UserError):
-    """A text that something else made, or it is not known what."""
+    note = partial + output.MADE_BY
+    left = _rows(partial, note, made_by, rows_of)
+    # A run that was killed while it put both in place had put the rows first; and a run
+    # that went on with OUT found it made by the same.
+    own = target + output.MADE_BY
+    own = own if files.exists(own) or not files.exists(note) else note
+    if left is None:
+        return _rows(target, own, made_by, rows_of) or []
+    if files.read_json(note).get(output.GOES_ON):
+        return _together(left, _rows(target, own, made_by, rows_of) or [])
+    if files.exists(target):
+        logging.warning(
+            "%s: its rows are not kept; the run that left %s was to make it anew",
+            out,
+            partial,
+        )
+    return left
 
 
 def _rows(
-    path: str, made_by: Origin, rows_of: Callable[[str], list[Row]]
+    path: str, note: str, made_by: Origin, rows_of: Callable[[str], list[Row]]
 ) -> list[Row] | None:
     """The rows in a file that is made by this; None where it is missing or empty."""
     text = output.written(path)
     if not text:
         return None
-    fault = _fault(path + output.MADE_BY, made_by)
+    fault = _fault(note, made_by)
     if fault:
-        raise _OfAnotherOriginError(_refusal(path, fault))
+        raise UserError(_refusal(path, fault))
     try:
         return rows_of(text)
     except UserError as error:

@@ -173,7 +173,7 @@ class Table(Layout):
     def line(self, row: Row) -> str:
         start = f"{printable(row.file):<{self._file_width}}  "
         if row.error:
-            return f"{start}error: {row.error}\n"
+            return f"{start}error: {printable(row.error)}\n"
         ranked = sorted(row.probabilities.items(), key=lambda item: -item[1])
         others = [item for item in ranked if item[0] != row.family and item[1] > 0]
         following = f"{others[0][0]} {others[0][1]:.1%}" if others else ""

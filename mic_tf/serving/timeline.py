@@ -176,5 +176,5 @@ LAYOUTS = {"table": Table, "csv": Csv, "json": rows.Json, "audacity": Audacity}
 
 def _label(segment: Segment) -> str:
     if segment.error:
-        return f"error: {segment.error}"
+        return f"error: {rows.printable(segment.error)}"
     return f"{segment.family} {segment.probability:.0%}"

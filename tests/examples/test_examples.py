@@ -99,7 +99,7 @@ def test_the_tflite_client_refuses_other_rates_and_what_is_no_wav(export, tmp_pa
     names = ("good", "fast", "short", "text", "gone", "empty", "cut", "upside")
     paths = [f"{name}.wav" for name in names]
     finished = run(script, str(export / "model.tflite"), *paths, cwd=tmp_path)
-    assert finished.returncode == 2, finished.stderr
+    assert finished.returncode == 1, finished.stderr
     assert finished.stdout == "good.wav: silence 1.0000\n"
     lines = [
         line for line in finished.stderr.splitlines() if line.split(":")[0] in paths
@@ -206,11 +206,43 @@ def test_the_serving_client_says_where_channels_cancel(address, export, tmp_path
     script = str(EXAMPLES / "serving_client.py")
     labels = str(export / "labels.txt")
     finished = run(script, address, labels, "note.wav", cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stdout == "note.wav: its 2 channels cancel each other out\n"
+    assert finished.returncode == 1
+    assert finished.stderr == "note.wav: its 2 channels cancel each other out\n"
+    assert finished.stdout == ""
 
 
-def test_what_is_missing_is_one_line_of_the_serving_client(address, export, tmp_path):
+def test_a_model_that_is_missing_is_one_line_of_the_tflite_client(tmp_path):
+    soundfile.write(tmp_path / "note.wav", np.zeros(64_000), 16_000)
+    script = str(EXAMPLES / "tflite_client.py")
+    finished = run(script, "nowhere/model.tflite", "note.wav", cwd=tmp_path)
+    assert finished.returncode == 1
+    line = finished.stderr.splitlines()[-1]
+    assert line.startswith("nowhere/model.tflite: ") and "No such file" in line
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.fixture
+def other_protocol() -> str:
+    """The address of a server that speaks no HTTP/1, as one of gRPC."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"\0\0\x06\x04\0\0\0\0\0")
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1 << 16):
+                    pass
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/v1/models/m"
+        thread.join()
+
+
+def test_what_is_wrong_is_one_line_of_the_serving_client(
+    address, other_protocol, export, tmp_path
+):
     soundfile.write(tmp_path / "note.wav", np.zeros(64_000), 16_000)
     labels, few = export / "labels.txt", tmp_path / "few.txt"
     few.write_text("bell\n")
@@ -221,6 +253,8 @@ def test_what_is_missing_is_one_line_of_the_serving_client(address, export, tmp_
         (address, few, "note.wav", f"{address}: no answer to {few}'s labels: "),
         (f"{address}/x", labels, "note.wav", f"{address}/x: 400 Bad Request"),
         ("localhost", labels, "note.wav", "localhost: "),
+        ("http://localhost:85o1/v1", labels, "note.wav", "http://localhost:85o1/v1: "),
+        (other_protocol, labels, "note.wav", f"{other_protocol}: no HTTP server that "),
     ):
         finished = run(script, where, str(names), path, cwd=tmp_path)
         assert finished.returncode == 1

@@ -14,7 +14,7 @@ import soundfile
 import tensorflow as tf
 
 from mic_tf.errors import UserError
-from mic_tf.serving import prediction
+from mic_tf.serving import prediction, rows
 from mic_tf.serving.classifier import Classifier
 from mic_tf.serving.doubt import Doubt
 
@@ -169,17 +169,74 @@ def test_errors_of_files_that_are_not_asked_for_now_are_kept(
 
 
 @pytest.mark.parametrize("layout", ["csv", "json"])
-def test_a_finished_result_and_what_a_killed_run_left_are_both_kept(
+def test_what_a_killed_run_added_to_a_finished_result_is_kept_with_it(
     classifier, paths, tmp_path, layout
 ):
     out = tmp_path / "out"
     options = dataclasses.replace(OPTIONS, out=str(out), layout=layout)
     prediction.predict(classifier, paths[:1] * 2, options)
-    kill_a_run(classifier, [paths[3], paths[0]], options)
     resumed = dataclasses.replace(options, resume=True)
-    prediction.predict(classifier, [paths[0]], resumed)
+    kill_a_run(classifier, [paths[0], paths[3], paths[2]], resumed)
+    # As it may be in an object store, where what it begins with comes in two pieces.
+    text = (tmp_path / "out.partial").read_text()
+    whole = [row["file"] for row in rows_in(text, classifier, layout)]
+    assert whole == [paths[0], paths[0], paths[3]]
+    lines = text.splitlines(keepends=True)
+    (tmp_path / "out.partial").write_text("".join(lines[:2]))
+    prediction.predict(classifier, [paths[3]], resumed)
     found = [row["file"] for row in read_rows(out, layout)]
-    assert found == [paths[3], paths[0], paths[0]]
+    assert found == [paths[0], paths[0], paths[3]]
+
+
+def rows_in(text: str, classifier: Classifier, layout: str) -> list[dict]:
+    found = rows.layout(layout, classifier.labels, []).rows_of(text)
+    return [dataclasses.asdict(row) for row in found]
+
+
+def test_a_killed_run_that_was_to_make_a_result_anew_keeps_no_old_answer(
+    classifier, paths, tmp_path, caplog
+):
+    out = tmp_path / "out.csv"
+    options = dataclasses.replace(OPTIONS, out=str(out))
+    both = [paths[0], paths[3]]
+    prediction.predict(classifier, both, options)
+    for path in both:
+        soundfile.write(path, np.zeros(20_000), 16_000)
+    kill_a_run(classifier, both, options)
+    prediction.predict(classifier, both, dataclasses.replace(options, resume=True))
+    assert [row["family"] for row in read_csv(out)] == ["silence", "silence"]
+    assert f"{out}: its rows are not kept; the run that left" in caplog.text
+
+
+def test_a_run_that_was_killed_while_it_put_its_result_in_place_is_gone_on_with(
+    classifier, paths, tmp_path
+):
+    out = tmp_path / "out.csv"
+    options = dataclasses.replace(OPTIONS, out=str(out), resume=True)
+    prediction.predict(classifier, paths, options)
+    (tmp_path / "out.csv.model").rename(tmp_path / "out.csv.partial.model")
+    before = out.read_bytes()
+    none_asked = killed(classifier, 0)
+    with pytest.raises(ZeroDivisionError):
+        prediction.predict(none_asked, paths, options)
+    prediction.predict(classifier, [paths[0], paths[3]], options)
+    assert sorted(out.read_bytes().splitlines()) == sorted(before.splitlines())
+
+
+def test_a_result_on_a_full_disk_is_a_users_error(classifier, paths, tmp_path):
+    out = tmp_path / "out.csv"
+    code = (
+        "import resource, sys\n"
+        "from mic_tf.serving import output\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5, 5))\n"
+        "with output.only_one(sys.argv[1]), output.lines_to(sys.argv[1]) as write:\n"
+        "    write('more than five')\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code, str(out)], capture_output=True, text=True
+    )
+    last = finished.stderr.splitlines()[-1]
+    assert last.startswith(f"mic_tf.errors.UserError: {out}: cannot be written: ")
 
 
 def test_a_killed_run_changes_nothing_of_what_the_finished_result_says_it_is(
