@@ -7,7 +7,6 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import time
 
 import numpy as np
 import soundfile
@@ -192,13 +191,10 @@ def test_without_a_model_the_bundled_one_is_asked(tiny_export, tmp_path, monkeyp
     assert row["file"] == "a.wav" and row["family"]
 
 
-def test_help_comes_at_once_and_imports_nothing_heavy():
-    start = time.perf_counter()
+def test_help_imports_nothing_heavy():
     finished = interpreter("--help")
-    seconds = time.perf_counter() - start
     assert finished.returncode == 0
     assert "--min_probability" in finished.stdout
-    assert seconds < 1.5
     code = (
         "import sys, mic_tf.predict; print({'tensorflow', 'numpy'} & set(sys.modules))"
     )
