@@ -101,7 +101,7 @@ def main(arguments: list[str]) -> int:
     paths = list(find_audio(_with_standard_input(arguments)))
     if not paths:
         raise UserError("-: no files on standard input; a name on each line expected")
-    output.check(out, paths)
+    output.check(out)  # Before the model is read; the files are looked at then.
     classifier = Classifier.load(model)
     least = _min_familiarity(asked, classifier.contract.min_familiarity)
     options = prediction.Options(

@@ -60,8 +60,7 @@ def is_silence(waveform: np.ndarray) -> bool:
     """Whether an int16 waveform would be called silence at half its level."""
     from mic_tf.audio import waveforms
 
-    halved = waveform.astype(np.float32) / 65536
-    return waveforms.swing(halved) <= waveforms.SILENCE_PEAK
+    return waveforms.is_silent(waveform.astype(np.float32) / 65536)
 
 
 def notes_of_flags() -> Notes:

@@ -43,15 +43,12 @@ def unread_sound(descriptor: int, container: str) -> int:
     find = _FIND.get(container)
     if find is None:
         return 0
-    place = os.lseek(descriptor, 0, os.SEEK_CUR)
-    size = os.fstat(descriptor).st_size
-    begin = find(descriptor, place, size)
-    return 0 if begin is None else size - begin
+    begin = find(descriptor, os.lseek(descriptor, 0, os.SEEK_CUR))
+    return 0 if begin is None else os.fstat(descriptor).st_size - begin
 
 
-def _second_ogg_stream(descriptor: int, place: int, size: int) -> int | None:
+def _second_ogg_stream(descriptor: int, place: int) -> int | None:
     """Where a stream begins behind pages of another, or whole pages were left."""
-    del size
     start = max(0, place - _READ_AHEAD)
     data = os.pread(descriptor, place - start + _MOST_BYTES, start)
     within = start > 0
@@ -67,7 +64,7 @@ def _second_ogg_stream(descriptor: int, place: int, size: int) -> int | None:
     return None
 
 
-def _mpeg_frames(descriptor: int, place: int, size: int) -> int | None:
+def _mpeg_frames(descriptor: int, place: int) -> int | None:
     """Where frames of layer III go on, if they are more than an estimate is wrong by.
 
     Without a Xing header a length is the file's over that of the first frame, which
@@ -79,6 +76,7 @@ def _mpeg_frames(descriptor: int, place: int, size: int) -> int | None:
         lengths = list(itertools.islice(frames, _FRAMES_IN_A_ROW))
         if len(lengths) == _FRAMES_IN_A_ROW:
             begin, shortest = place + found.start(), min(lengths)
+            size = os.fstat(descriptor).st_size
             tolerated = size / shortest + _FRAMES_LEFT * shortest
             is_estimate = not _says_frames(descriptor)
             return None if is_estimate and size - begin <= tolerated else begin
@@ -115,9 +113,8 @@ def _mpeg_frame_bytes(header: bytes) -> int:
     return bytes_of_a_kbit * kbits // rate + (header[2] >> 1 & 1)
 
 
-def _second_flac_stream(descriptor: int, place: int, size: int) -> int | None:
+def _second_flac_stream(descriptor: int, place: int) -> int | None:
     """Where another stream begins with its STREAMINFO."""
-    del size
     own = _behind_id3(os.pread(descriptor, 10, 0))
     start = max(own + 1, place - _READ_AHEAD)
     data = os.pread(descriptor, max(0, place - start) + _MOST_BYTES, start)

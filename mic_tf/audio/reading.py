@@ -126,7 +126,7 @@ def _mono_blocks(
     file: soundfile.SoundFile, path: str | os.PathLike
 ) -> Iterator[np.ndarray]:
     done = 0
-    mean = waveforms.ChannelMean(str(path))
+    mean = waveforms.ChannelMean(str(path), file.channels)
     while True:
         try:
             block = _decoded(file)

@@ -39,8 +39,9 @@ def windows(
         )
     samples = as_float(waveform)
     check_samples("waveform", samples)
-    mean = ChannelMean("waveform")
-    blocks = [mean.of(samples.reshape(len(samples), -1))]
+    samples = samples.reshape(len(samples), -1)
+    mean = ChannelMean("waveform", samples.shape[1])
+    blocks = [mean.of(samples)]
     mean.check()
     return timed("waveform", cut(resampled(blocks, sample_rate), hop_samples))
 
@@ -185,29 +186,28 @@ class ChannelMean:
     A channel that is another one upside down is heard, and gone in the mean; a sound of
     which nothing else is left is no silence.
 
-    Attributes:
+    Args:
       name: of the file, for the message.
+      channels: how many there are.
     """
 
-    def __init__(self, name: str):
-        self.name = name
-        self._lowest: np.ndarray | None = None
-        self._highest: np.ndarray | None = None
-        self._is_heard = False
+    def __init__(self, name: str, channels: int):
+        self._name = name
+        self._is_heard = channels == 1
+        # Of each channel, and of the mean.
+        self._lowest = np.full(channels + 1, np.inf, np.float32)
+        self._highest = np.full(channels + 1, -np.inf, np.float32)
 
     def of(self, samples: np.ndarray) -> np.ndarray:
-        """One block: float32 [samples, channels] to [samples]."""
+        """One block, not empty: float32 [samples, channels] to [samples]."""
         if samples.shape[1] == 1:
             return samples[:, 0]
         mean = samples.mean(axis=1)
-        self._is_heard = self._is_heard or swing(mean) > SILENCE_PEAK
-        if not self._is_heard and mean.size:
+        self._is_heard = self._is_heard or not is_silent(mean)
+        if not self._is_heard:
             both = np.concatenate([samples, mean[:, np.newaxis]], axis=1)
-            lowest, highest = both.min(axis=0), both.max(axis=0)
-            if self._lowest is not None:
-                lowest = np.minimum(lowest, self._lowest)
-                highest = np.maximum(highest, self._highest)
-            self._lowest, self._highest = lowest, highest
+            self._lowest = np.minimum(self._lowest, both.min(axis=0))
+            self._highest = np.maximum(self._highest, both.max(axis=0))
         return mean
 
     def check(self) -> None:
@@ -217,14 +217,14 @@ class ChannelMean:
           UserError: the mean is silent, and a channel has more than what it leaves in
             a mean with channels that are silent.
         """
-        if self._is_heard or self._lowest is None:
+        if self._is_heard:
             return
         *swings, of_mean = (self._highest - self._lowest) / 2
         if of_mean <= SILENCE_PEAK and max(swings) > len(swings) * SILENCE_PEAK:
             raise UserError(
-                f"{self.name}: its {len(swings)} channels cancel each other out: their "
-                f"mean is silence, one alone reaches {max(swings):.3f}; one channel of "
-                "them expected"
+                f"{self._name}: its {len(swings)} channels cancel each other out: "
+                f"their mean is silence, one alone reaches {max(swings):.3f}; one "
+                "channel of them expected"
             )
 
 
@@ -233,6 +233,11 @@ def swing(samples: np.ndarray) -> float:
     if not samples.size:
         return 0.0
     return (float(samples.max()) - float(samples.min())) / 2
+
+
+def is_silent(samples: np.ndarray) -> bool:
+    """Whether there is nothing to be heard in float samples."""
+    return swing(samples) <= SILENCE_PEAK
 
 
 def root_mean_square(samples: np.ndarray) -> float:

@@ -80,11 +80,6 @@ class SoundInPassing:
         return self._ended and (self.error is not None or self.classified == self._read)
 
 
-def is_silent(waveform: np.ndarray) -> bool:
-    """Whether there is nothing to be heard in float samples."""
-    return waveforms.swing(waveform) <= waveforms.SILENCE_PEAK
-
-
 def weight(window: np.ndarray) -> float:
     """How much a window counts among those of its sound: its root mean square.
 
@@ -94,7 +89,9 @@ def weight(window: np.ndarray) -> float:
     Returns:
       `LEAST_WEIGHT` where it is silent, else more.
     """
-    return LEAST_WEIGHT if is_silent(window) else waveforms.root_mean_square(window)
+    if waveforms.is_silent(window):
+        return LEAST_WEIGHT
+    return waveforms.root_mean_square(window)
 
 
 def in_passing(sound: Sound, sample_rate: float | None) -> SoundInPassing:

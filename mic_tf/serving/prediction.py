@@ -1,6 +1,5 @@
 """One run over many files: answers become lines, with progress on the way."""
 
-import collections
 import dataclasses
 import functools
 import sys
@@ -69,7 +68,7 @@ def predict(classifier: Classifier, paths: Sequence[str], options: Options) -> i
     layout = rows.layout(options.layout, classifier.labels, paths)
     made_by = resuming.origin(classifier.fingerprint, options.doubt)
     kept = _earlier(layout, options.out, made_by, paths) if options.resume else []
-    missing = _missing(paths, kept)
+    missing = resuming.beyond(paths, kept, str)
 
     def found() -> Iterator[rows.Row]:
         for path, answer in classifier.classify_files(missing, options.batch_size):
@@ -104,18 +103,6 @@ def _earlier(
     if errors:
         logging.info("%s: so are the errors of %d files not named now", out, errors)
     return kept
-
-
-def _missing(paths: Sequence[str], kept: Sequence[rows.Row]) -> list[str]:
-    """The files without a row; one that is named twice has two."""
-    left = collections.Counter(row.file for row in kept)
-    missing = []
-    for path in paths:
-        if left[path]:
-            left[path] -= 1
-        else:
-            missing.append(path)
-    return missing
 
 
 @_alone

@@ -2,7 +2,8 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from absl import logging
 
@@ -19,6 +20,7 @@ _WORDS = {
 }
 
 Origin = dict[str, str | float]
+Item = TypeVar("Item")
 
 
 def origin(fingerprint: str, doubt: Doubt) -> Origin:
@@ -60,7 +62,8 @@ def earlier(
     if left is None:
         return _rows(target, own, made_by, rows_of) or []
     if files.read_json(note).get(output.GOES_ON):
-        return _together(left, _rows(target, own, made_by, rows_of) or [])
+        before = _rows(target, own, made_by, rows_of) or []
+        return left + beyond(before, left, lambda row: row.file)
     if files.exists(target):
         logging.warning(
             "%s: its rows are not kept; the run that left %s was to make it anew",
@@ -107,13 +110,21 @@ def _refusal(path: str, fault: str) -> str:
     return f"{path}: cannot be resumed: {fault}; {remedy}"
 
 
-def _together(first: list[Row], second: list[Row]) -> list[Row]:
-    """All rows of the first, and what the second has of a file beyond those."""
-    left = collections.Counter(row.file for row in first)
-    beyond = []
-    for row in second:
-        if left[row.file]:
-            left[row.file] -= 1
+def beyond(
+    items: Iterable[Item], known: Iterable[Row], file_of: Callable[[Item], str]
+) -> list[Item]:
+    """The items whose files have no row; a file that comes twice has two.
+
+    Args:
+      items: what may have rows.
+      known: the rows.
+      file_of: the file of an item.
+    """
+    left = collections.Counter(row.file for row in known)
+    found = []
+    for item in items:
+        if left[file_of(item)]:
+            left[file_of(item)] -= 1
         else:
-            beyond.append(row)
-    return first + beyond
+            found.append(item)
+    return found

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from mic_tf.audio import reading
+from mic_tf.audio import reading, waveforms
 from mic_tf.errors import UserError
-from mic_tf.serving import passing, rows
+from mic_tf.serving import rows
 from mic_tf.serving.classifier import SILENCE, Classifier, Window
 from mic_tf.serving.doubt import NEVER, Doubt
 from mic_tf.taxonomy import SAMPLE_RATE
@@ -94,11 +94,11 @@ def _pieces(
     doubt: Doubt,
 ) -> Iterator[Segment]:
     """One segment for each window, see `segments`."""
-    waveforms: collections.deque[np.ndarray] = collections.deque()
+    held: collections.deque[np.ndarray] = collections.deque()
 
     def kept() -> Iterator[tuple[float, np.ndarray]]:
         for start, waveform in windows:
-            waveforms.append(waveform)
+            held.append(waveform)
             yield start, waveform
 
     last, start, fault = None, 0.0, None
@@ -106,13 +106,13 @@ def _pieces(
         for window in classifier.classify_windows(kept(), batch_size):
             if last:
                 end = (last.end + window.start) / 2
-                yield _piece(path, last, waveforms.popleft(), start, end, doubt)
+                yield _piece(path, last, held.popleft(), start, end, doubt)
                 start = end
             last = window
     except UserError as error:
         fault = error
     if last:
-        yield _piece(path, last, waveforms.popleft(), start, last.end, doubt)
+        yield _piece(path, last, held.popleft(), start, last.end, doubt)
     if fault:
         raise fault
 
@@ -129,7 +129,7 @@ def _piece(
     first, after = (
         round((seconds - window.start) * SAMPLE_RATE) for seconds in (start, end)
     )
-    if passing.is_silent(waveform[first:after]):
+    if waveforms.is_silent(waveform[first:after]):
         return Segment(path, start, end, SILENCE, 1.0)
     return Segment(path, start, end, doubt.family(window), window.probability)
 

@@ -85,6 +85,6 @@ def _write_beat(path: str, owner: str) -> None:
 def _taken(path: str, owner: str) -> UserError:
     workdir = path.removesuffix(f"/{LOCK}")
     return UserError(
-        f"{workdir}: {owner} is training in it; wait for it to "
-        "end, or give another --workdir"
+        f"{workdir}: {owner} is training in it; wait for it to end, or give another "
+        "--workdir"
     )
