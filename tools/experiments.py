@@ -38,6 +38,7 @@ COLUMNS = (
     *("folds before", "folds after", "minutes a fold"),
 )
 KEPT = ("flags", "accuracy", "folds", "minutes", "n", "wrong")
+TRAINER = "mic_tf.train"
 _GIVEN_HERE = ("--protocol", "--fold", "--folds", "--exclude", "--workdir")
 
 
@@ -53,6 +54,9 @@ def define_flags() -> None:
     flags.DEFINE_string("folder", "experiments", "Folder of the runs.")
     flags.DEFINE_string(
         "results", "", "File of the figures; default: experiments.json in --folder."
+    )
+    flags.DEFINE_string(
+        "trainer", TRAINER, "Module that trains, as tools.train_prototype."
     )
     flags.DEFINE_bool("print_only", False, "Train nothing.")
 
@@ -149,7 +153,7 @@ def _measured(name: str, wanted: list[str]) -> dict[str, Any]:
         print(f"{name}: fold {fold}", flush=True)
         where = [f"--workdir={workdir}", data_dir]
         kept_runs.call(
-            "mic_tf.train",
+            flag.trainer,
             f"--flagfile={pathlib.Path(flag.recipe).absolute()}",
             *(word.replace("{fold}", str(fold)) for word in wanted),
             "--protocol=instrument",

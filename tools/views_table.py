@@ -1,0 +1,298 @@
+r"""What answers are worth that are made otherwise than a network was trained for.
+
+  python tools/views_table.py --data_dir=data --workdirs=cv/a/0,cv/a/1,cv/a/2 \
+    [--beside=cv/b/0,cv/b/1,cv/b/2 --other_notes=soundfont_notes/open]
+
+The notes that each fold of a cross-validation was tested with are answered again: by
+the mean over log-mels shifted by bands or frames, without what lies 60 dB below the
+loudest point, and with fewer decibels of range. With --beside, runs of the same folds
+that heard other notes, also by both at several shares, and with --other_notes by shares
+that a linear gate gives: a logistic regression of the first run's embedding that tells
+the fold's training notes from as many of --other_notes. All folds are pooled: one row
+for each way, with the notes that it lost and won.
+"""
+
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from absl import flags
+
+from mic_tf import command
+from mic_tf.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import tf_keras as keras
+
+    from mic_tf.model.frontend import LogMel
+    from mic_tf.pipeline.batches import Records
+    from mic_tf.training.workfolder import TrainedRun
+
+UNCHANGED = "as it is"
+
+SHARES = (0.8, 0.6, 0.5, 0.4, 0.2)
+"""Of the first run beside the other."""
+
+_BATCH = 64
+
+_GATE_EPOCHS = 60
+
+
+class Network(NamedTuple):
+    """A run's front-end and what is behind it."""
+
+    run: "TrainedRun"
+    frontend: "LogMel"
+    behind: "keras.Model"
+
+
+class Answers(NamedTuple):
+    """Log-probabilities [notes, families] and embeddings [notes, d], float32."""
+
+    log_probabilities: "np.ndarray"
+    embeddings: "np.ndarray"
+
+
+def define_flags() -> None:
+    flags.DEFINE_string(
+        "data_dir", "~/tensorflow_datasets", "Folder of the prepared data sets."
+    )
+    flags.DEFINE_list("workdirs", [], "Work folders, one for each fold.")
+    flags.DEFINE_list("beside", [], "Others of the same folds, in the same order.")
+    flags.DEFINE_string("other_notes", "", "Data set for the gate, with --beside.")
+
+
+def main(arguments: list[str]) -> None:
+    """Answers the notes of all folds and prints the table."""
+    flag = flags.FLAGS
+    if arguments or not flag.workdirs:
+        raise UserError("--workdirs: missing; one for each fold, and flags only")
+    if flag.beside and len(flag.beside) != len(flag.workdirs):
+        raise UserError(
+            f"--beside: {len(flag.beside)} work folders for {len(flag.workdirs)} "
+            "--workdirs; as many expected"
+        )
+    if flag.other_notes and not flag.beside:
+        raise UserError("--other_notes: only with --beside, between which a gate is")
+    import numpy as np
+
+    right: dict[str, list[np.ndarray]] = {}
+    for fold, workdir in enumerate(flag.workdirs):
+        print(f"{workdir}", flush=True)
+        beside = flag.beside[fold] if flag.beside else ""
+        truth, ways = answered(workdir, beside)
+        for name, log_probabilities in ways.items():
+            said = log_probabilities.argmax(axis=1)
+            right.setdefault(name, []).append(said == truth)
+    print("\n".join(table({name: np.concatenate(r) for name, r in right.items()})))
+
+
+def answered(workdir: str, beside: str) -> tuple["np.ndarray", dict[str, "np.ndarray"]]:
+    """The families of a fold's tested notes, and the answers by the way."""
+    first = _network(workdir)
+    records = _records(first.run.settings.data.dataset)
+    tested = _part(first.run, records, "test")
+    log_mels, truth = _log_mels(first, records, tested)
+    own = _answers(first, log_mels)
+    ways = {UNCHANGED: own.log_probabilities}
+    for name, view in views(first.run.settings.frontend.top_db):
+        changed = [_answers(first, each).log_probabilities for each in view(log_mels)]
+        ways[name] = sum(changed) / len(changed)
+    if not beside:
+        return truth, ways
+    other = _network(beside)
+    if other.run.labels != first.run.labels:
+        raise UserError(f"{beside}: other families than {workdir}; the same expected")
+    if (_part(other.run, records, "test") != tested).any():
+        raise UserError(f"{beside}: other tested notes than {workdir}'s")
+    its = _answers(other, _log_mels(other, records, tested)[0]).log_probabilities
+    for share in SHARES:
+        ways[f"{share:g} beside {1 - share:g}"] = (
+            share * own.log_probabilities + (1 - share) * its
+        )
+    ways["the one beside"] = its
+    if flags.FLAGS.other_notes:
+        share = _gate(first, records, own.embeddings)
+        ways["a gate"] = share * its + (1 - share) * own.log_probabilities
+    return truth, ways
+
+
+def views(
+    top_db: float,
+) -> Iterator[tuple[str, Callable[["np.ndarray"], list["np.ndarray"]]]]:
+    """What log-mels are changed to; where several come of one, answers are averaged.
+
+    Args:
+      top_db: decibels between -1 and 1.
+
+    Yields:
+      A name, and what makes of log-mels [notes, frames, n_mels] in [-1, 1] all that are
+      answered.
+    """
+    import numpy as np
+
+    def shifted(axis: int, steps: int, filling: float | None):
+        def view(log_mels):
+            return [
+                log_mels,
+                *(moved(log_mels, axis, by, filling) for by in (steps, -steps)),
+            ]
+
+        return view
+
+    def above(decibels: float, depth: float):
+        def view(log_mels):
+            below_loudest = np.maximum((log_mels - 1.0) * (top_db / 2.0), -decibels)
+            return [1.0 + below_loudest * (2.0 / depth)]
+
+        return view
+
+    cut = above(60.0, top_db)
+    yield "shifts by a band", shifted(2, 1, None)
+    yield "shifts by a frame", shifted(1, 1, -1.0)
+    yield "shifts by three frames", shifted(1, 3, -1.0)
+    yield "cut off 60 dB below", cut
+    yield "that and as it is", lambda log_mels: [log_mels, *cut(log_mels)]
+    for decibels in (70.0, 60.0, 50.0):
+        yield f"{decibels:g} dB of range", above(decibels, decibels)
+
+
+def moved(
+    log_mels: "np.ndarray", axis: int, steps: int, filling: float | None
+) -> "np.ndarray":
+    """Log-mels moved along an axis.
+
+    Args:
+      log_mels: [notes, frames, n_mels].
+      axis: 1 for frames, 2 for bands.
+      steps: by how many.
+      filling: what comes in; None: what is at the edge, again.
+    """
+    import numpy as np
+
+    size = log_mels.shape[axis]
+    source = np.arange(size) - steps
+    found = np.take(log_mels, np.clip(source, 0, size - 1), axis=axis)
+    if filling is not None:
+        outside = (source < 0) | (source >= size)
+        found[(slice(None),) * axis + (outside,)] = filling
+    return found
+
+
+def table(right: dict[str, "np.ndarray"]) -> Iterator[str]:
+    """The lines of the table.
+
+    Args:
+      right: by the way, whether each note is answered rightly.
+    """
+    yield "| answered | accuracy | notes lost | notes won |"
+    yield "| --- | --- | --- | --- |"
+    before = right[UNCHANGED]
+    for name, after in right.items():
+        lost, won = (before & ~after).sum(), (~before & after).sum()
+        yield f"| {name} | {after.mean():.3f} | {lost} | {won} |"
+
+
+def _network(workdir: str) -> Network:
+    from mic_tf.model import networks
+    from mic_tf.training import workfolder
+
+    run = workfolder.load_run(workdir)
+    return Network(run, *networks.split_model(run.model))
+
+
+def _records(dataset: str, flag: str = "dataset") -> "Records":
+    from mic_tf.datasets import catalogue
+    from mic_tf.pipeline import batches
+
+    builder = catalogue.load_builder(dataset, flags.FLAGS.data_dir, flag=flag)
+    return batches.open_records(builder)
+
+
+def _part(run: "TrainedRun", records: "Records", name: str) -> "np.ndarray":
+    """Notes of a run's own division: bool [notes]."""
+    from mic_tf.training import training_data
+
+    return training_data.divide_again(run.summary["data"], records).part(name)
+
+
+def _log_mels(
+    network: Network, records: "Records", selected: "np.ndarray"
+) -> tuple["np.ndarray", "np.ndarray"]:
+    """Log-mels of notes, and their families as the network counts them."""
+    import numpy as np
+    import tensorflow as tf
+
+    from mic_tf.pipeline import batches
+
+    frontend = tf.function(lambda waveform: network.frontend(waveform, training=False))
+    log_mels, families = [], []
+    for waveform, family, weight, _ in batches.evaluation_batches(
+        records, selected, batch_size=32
+    ):
+        real = weight.numpy() > 0
+        log_mels.append(frontend(waveform).numpy()[real])
+        families.append(family.numpy()[real])
+    labels = [
+        network.run.labels.index(name) if name in network.run.labels else -1
+        for name in records.index.families
+    ]
+    return np.concatenate(log_mels), np.array(labels)[np.concatenate(families)]
+
+
+def _answers(network: Network, log_mels: "np.ndarray") -> Answers:
+    import numpy as np
+    import tensorflow as tf
+
+    parts = []
+    for start in range(0, len(log_mels), _BATCH):
+        batch = tf.constant(log_mels[start : start + _BATCH], tf.float32)
+        logits, embeddings = network.behind(batch, training=False)
+        parts.append((tf.nn.log_softmax(logits).numpy(), embeddings.numpy()))
+    return Answers(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+
+
+def _gate(first: Network, records: "Records", embeddings: "np.ndarray") -> "np.ndarray":
+    """Share of the run beside, float32 [notes, 1], for the embeddings of notes."""
+    import numpy as np
+    import tf_keras as keras
+
+    from mic_tf.pipeline import splits
+
+    trained = _part(first.run, records, "train")
+    others = _records(flags.FLAGS.other_notes, "other_notes")
+    count = int(trained.sum())
+    chosen = splits.evenly(np.ones(len(others.index), bool), count)
+    heard, unlike = (
+        _answers(first, _log_mels(first, *each)[0]).embeddings
+        for each in ((records, trained), (others, chosen))
+    )
+    both = np.concatenate([heard, unlike])
+    wanted = np.repeat(np.float32([1.0, 0.0]), [len(heard), len(unlike)])
+    mean, deviation = both.mean(axis=0), both.std(axis=0) + 1e-6
+    keras.utils.set_random_seed(0)
+    gate = keras.Sequential(
+        [
+            keras.layers.Dense(
+                1,
+                activation="sigmoid",
+                kernel_regularizer=keras.regularizers.L2(1e-3),
+            )
+        ]
+    )
+    gate.compile("adam", "binary_crossentropy", metrics=["accuracy"])
+    fitted = gate.fit(
+        (both - mean) / deviation, wanted, _BATCH, _GATE_EPOCHS, verbose=0
+    )
+    accuracy = fitted.history["accuracy"][-1]
+    print(f"the gate tells {accuracy:.3f} of what it was fitted to", flush=True)
+    return gate.predict((embeddings - mean) / deviation, verbose=0)
+
+
+if __name__ == "__main__":
+    define_flags()
+    command.run(main)
