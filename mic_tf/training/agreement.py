@@ -1,4 +1,4 @@
-"""One stop for all workers: what one is asked to do, all do after the same step."""
+"""One start and one stop for all workers: what one does, all do at the same step."""
 
 import time
 
@@ -28,6 +28,10 @@ class StopVote:
 
     def __init__(self, placement: Placement):
         self._strategy = placement.strategy
+        self._is_chief = placement.is_chief
+        self._replicas_each = (
+            placement.strategy.num_replicas_in_sync // placement.workers
+        )
         self._alone = placement.workers == 1
         self._steps, self._until_vote = 0, 1
         self._since = time.monotonic()
@@ -52,6 +56,23 @@ class StopVote:
         self._until_vote = min(max(steps, 1), _MOST_STEPS_BETWEEN_VOTES)
         self._steps, self._since = 0, time.monotonic()
         return bool(votes > 0)
+
+    def is_same_for_all(self, one: int, other: int) -> bool:
+        """Whether every worker has the two numbers of the chief; all get one answer.
+
+        Called by every worker.
+
+        Args:
+          one: below 2^24 / replicas, which the sums are exact for.
+          other: the same.
+        """
+        if self._alone:
+            return True
+        own = tf.constant([float(one), float(other)])
+        sums = self._sum(own if self._is_chief else tf.zeros([2]))
+        differs = tf.reduce_any(sums != own * self._replicas_each)
+        votes = self._sum(tf.stack([tf.cast(differs, tf.float32), 0.0]))
+        return not votes.numpy().any()
 
     def wait_for_all(self) -> None:
         """Returns when every worker has come here: none ends while another saves."""

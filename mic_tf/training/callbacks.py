@@ -108,6 +108,19 @@ class Saver(keras.callbacks.Callback):
             self._restored_metrics = [v.numpy() for v in variables]
         return True
 
+    def check_together(self) -> None:
+        """Refuses to begin where another worker begins elsewhere; all workers call it.
+
+        Raises:
+          UserError: they do; each raises it.
+        """
+        if not self._vote.is_same_for_all(self.place.epoch, self.place.step):
+            raise UserError(
+                f"{self._checkpoints}: epoch {self.place.epoch}, step "
+                f"{self.place.step} here, and not on every worker; a --workdir that "
+                "all of them see expected"
+            )
+
     def _take_over_best(self) -> None:
         """Takes the figures of weights that were saved after the last checkpoint."""
         saved = None

@@ -90,6 +90,7 @@ def _train(
             placement=placement,
         )
         restored = saver.restore()
+        saver.check_together()
         if not restored:
             workfolder.check_not_finished(workdir)
         if restored and not resuming:

@@ -256,3 +256,19 @@ def test_a_worker_that_ended_first_does_not_stop_another(
     found = results([workers[1 - gone]])
     assert found[0]["weights"] == undisturbed[0]["weights"]
     assert "another worker ended first" in workers[1 - gone].communicate()[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alone", [0, 1])
+def test_workers_that_begin_at_different_places_are_told_so(
+    undisturbed, workdir, small_dataset, tmp_path, alone
+):
+    del undisturbed
+    folders = [workdir, workdir]
+    folders[alone] = tmp_path / "its own"
+    for number, worker in enumerate(start_workers(folders, small_dataset)):
+        _, errors = worker.communicate(timeout=300)
+        assert worker.returncode == 1
+        where = f"{folders[number]}/checkpoints: epoch {0 if number == alone else 2}"
+        assert where in errors
+        assert "a --workdir that all of them see expected" in errors
