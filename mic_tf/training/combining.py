@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -213,30 +213,63 @@ def _check_same_tests(first: TrainedRun, other: TrainedRun) -> None:
             )
 
 
+class _Start(NamedTuple):
+    """Where a run's weights began: a folder, and the checksum of what was in it."""
+
+    source: str
+    checksum: str
+
+
 def _check_common_start(runs: Sequence[TrainedRun]) -> None:
-    """Checks that all runs went on from the same weights, or are where those are."""
-    started = [run.settings.train.init_from for run in runs]
-    starts = list(filter(None, started))
-    if any(all(_is_or_began_from(start, run) for run in runs) for start in starts):
+    """Checks that all runs went on from the same weights, or are those."""
+    starts = [_start(run) for run in runs]
+    began = [start for start in starts if start.source]
+    if any(all(_is_or_began_from(start, run) for run in runs) for start in began):
         return
-    start = next(iter(starts), "")
-    for run, its in zip(runs, started, strict=True):
-        if start and _is_or_began_from(start, run):
+    first = next(iter(began), _Start("", ""))
+    for run, its in zip(runs, starts, strict=True):
+        if first.source and _is_or_began_from(first, run):
             continue
-        if not its:
+        if not its.source:
             raise UserError(
-                f"{run.workdir}: began from nothing; only runs that began from the "
-                "same weights (train --init_from), and that run itself, can be averaged"
+                f"{run.workdir}: began from nothing{_other_weights(first, run)}; only "
+                "runs that began from the same weights (train --init_from), and that "
+                "run itself, can be averaged"
             )
         raise UserError(
-            f"{run.workdir}: began from {its}, another from {start}; only runs that "
-            "began from the same weights can be averaged"
+            f"{run.workdir}: began from {its.source}, another from {first.source}"
+            f"{_other_weights(first, run)}; only runs that began from the same weights "
+            "can be averaged"
         )
 
 
-def _is_or_began_from(start: str, run: TrainedRun) -> bool:
-    its = run.settings.train.init_from
-    return _place(start) in {_place(run.workdir), _place(its) if its else ""}
+def _start(run: TrainedRun) -> _Start:
+    checksum = run.summary["data"].get(starting.STARTED_WEIGHTS, "")
+    return _Start(run.settings.train.init_from, checksum)
+
+
+def _is_or_began_from(start: _Start, run: TrainedRun) -> bool:
+    """By the weights, where both say them; earlier programs kept the folder alone."""
+    return any(
+        _place(start.source) == _place(its.source)
+        and (not (start.checksum and its.checksum) or start.checksum == its.checksum)
+        for its in (_start(run), _itself(run))
+        if its.source
+    )
+
+
+def _itself(run: TrainedRun) -> _Start:
+    """What a run is where others began from it."""
+    best = snapshots.newest(files.join(run.workdir, workfolder.BEST))
+    return _Start(run.workdir, best.checksum if best else "")
+
+
+def _other_weights(start: _Start, run: TrainedRun) -> str:
+    """Says so where the folder is the same one, and other weights were in it."""
+    places = {_place(its.source) for its in (_start(run), _itself(run)) if its.source}
+    if start.source and _place(start.source) in places:
+        return ", and the weights in that folder were others"
+    return ""
 
 
 def _place(path: str) -> str:

@@ -30,11 +30,13 @@ class Snapshot:
       prefix: of the checkpoint's files.
       number: its place in the order of saving.
       facts: what was stored with it.
+      checksum: of its files, in hexadecimal; of the same values the same.
     """
 
     prefix: str
     number: int
     facts: dict[str, Any]
+    checksum: str
 
 
 def check_name(folder: str) -> None:
@@ -146,7 +148,9 @@ def _whole(manifest_path: str) -> Snapshot | None:
             if _fingerprint(files.join(folder, name)) != fingerprint:
                 return None
         prefix = manifest_path.removesuffix(_MANIFEST)
-        return Snapshot(prefix, manifest["number"], manifest["facts"])
+        sums = [manifest["files"][name]["crc32"] for name in sorted(manifest["files"])]
+        checksum = f"{zlib.crc32(repr(sums).encode()):08x}"
+        return Snapshot(prefix, manifest["number"], manifest["facts"], checksum)
     except (UserError, tf.errors.OpError, KeyError, TypeError):
         return None
 

@@ -29,6 +29,9 @@ STARTED_FROM = "started_from"
 UNRECORDED = "started_from_unrecorded"
 """The same, where an earlier program did not write that down: the name alone."""
 
+STARTED_WEIGHTS = "started_from_weights"
+"""The checksum of the weights that it started from."""
+
 HEAD = "logits"
 """How the names of layers end whose outputs are families."""
 

@@ -102,6 +102,7 @@ def _train(
             origin = starting.find(settings.train.init_from)
             starting.start(trainee.classifier, settings, labels, origin)
             data.description[starting.STARTED_FROM] = origin.trainings
+            data.description[starting.STARTED_WEIGHTS] = origin.snapshot.checksum
         if restored:
             logging.info(
                 "%s: going on after epoch %d, step %d of %d",

@@ -197,6 +197,28 @@ def test_a_run_may_be_averaged_with_one_that_began_from_it_wherever_it_began(
         combining.average([branches[1], child], [0.5, 0.5], str(tmp_path / "none"))
 
 
+def test_a_start_that_was_trained_anew_in_between_is_another(
+    branches, pair, small_dataset, tmp_path
+):
+    start = str(tmp_path / "start")
+    train = {"init_from": start}
+    shutil.copytree(pair[0], start)
+    old = trained(tmp_path / "old", small_dataset, train=train)
+    shutil.rmtree(start)
+    shutil.copytree(pair[1], start)
+    new = trained(tmp_path / "new", small_dataset, train=train)
+    for runs in ([old, new], [new, old], [start, old]):
+        with pytest.raises(UserError, match="the weights in that folder were others"):
+            combining.average(runs, [0.5, 0.5], str(tmp_path / "mean"))
+    combining.average([start, new], [0.5, 0.5], str(tmp_path / "mean"))
+    # A program of before kept no checksum of its start: the folder alone counts.
+    config = pathlib.Path(old, "config.json")
+    content = json.loads(config.read_text())
+    assert content["data"].pop("started_from_weights")
+    config.write_text(json.dumps(content))
+    combining.average([old, new], [0.5, 0.5], str(tmp_path / "as before"))
+
+
 def test_what_ends_before_the_temperature_is_fitted_is_no_run(pair, tmp_path):
     target = tmp_path / "both"
 
