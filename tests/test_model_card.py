@@ -121,6 +121,19 @@ def test_the_card_says_what_was_measured_and_of_which_data(run):
     assert "the publisher's archives:" in card
 
 
+def test_the_card_says_what_was_left_out_and_not_looked_at(run):
+    path = run / "run" / "eval" / "nsynth_jsonwav-valid" / "metrics.json"
+    gone = {"soundfont_notes/open/2.0.0": f"{run}/elsewhere: not prepared"}
+    untested = {"file": f"{run}/lists/ids.txt", "notes": 3}
+    more = {"leakage_unchecked": gone, "untested": untested}
+    path.write_text(json.dumps(measured() | more))
+    assert write_card(run).returncode == 0
+    card = (run / "model" / "MODEL_CARD.md").read_text()
+    assert "Leakage from soundfont_notes/open/2.0.0 was not looked for." in card
+    assert "3 notes of the data set are not tested (ids.txt)." in card
+    assert str(run) not in card
+
+
 def test_the_card_tells_networks_apart_and_counts_the_notes_of_the_archives(run):
     path = run / "model" / "contract.json"
     contract = json.loads(path.read_text())

@@ -222,7 +222,22 @@ def _result(result: dict[str, Any]) -> str:
         lines.append(sections.single_words(spread))
     if "leakage" in result:
         lines.append(f"{leakage.in_words(result['leakage']).capitalize()}.")
-    lines += [f"{_sentence(words)}." for words in sections.reservations(result)]
+    # Without the places of this machine that the report has.
+    unchecked = [
+        f"leakage from {name} was not looked for"
+        for name in result.get("leakage_unchecked", {})
+    ]
+    left_out = {
+        key: {**result[key], "file": result[key]["file"].rsplit("/", maxsplit=1)[-1]}
+        for key in ("excluded", "untested")
+        if key in result
+    }
+    further = [
+        *unchecked,
+        *sections.reservations(result),
+        *sections.excluded_words(left_out),
+    ]
+    lines += [f"{_sentence(words)}." for words in further]
     lines += ["", "| family | notes | recall | F1 |", "| --- | --- | --- | --- |"]
     lines += [
         f"| {name} | {row['n']} | {row['recall']:.3f} | {row['f1']:.3f} |"

@@ -114,10 +114,12 @@ def describe_data(
         )
     if absent:
         logging.info("no training notes, left out of the target: %s", ", ".join(absent))
+    begun = bool(settings.train.init_from)
     logging.info(
-        "%s, %s; %d training notes, balance %s: %.2f records read for each note",
+        "%s, %s%s; %d training notes, balance %s: %.2f records read for each note",
         " + ".join(names),
-        splits.words(divided, main.index),
+        splits.words(divided, main.index, all_known=not begun),
+        " (what the weights of --init_from heard of it, evaluate says)" * begun,
         train_part.sum(),
         method,
         1.0 if streams else sum(side.share * side.reads_per_note for side in sides),

@@ -101,6 +101,24 @@ def test_without_extra_sets_the_order_is_that_of_the_only_side(builders):
     assert rows_of(data, 50) == [int(row) for _, row in alone.as_numpy_iterator()]
 
 
+def test_a_run_that_starts_from_weights_does_not_say_what_it_cannot_know(
+    builders, caplog, monkeypatch
+):
+    monkeypatch.setattr(training_data.logging, "info", training_data.logging.warning)
+    claim = "no instrument of the test was heard"
+    main, *extra = builders
+    run = RunSettings()
+    for init_from in ("", "runs/before"):
+        caplog.clear()
+        train = dataclasses.replace(run.train, select="last", init_from=init_from)
+        started = dataclasses.replace(run, train=train)
+        training_data.describe_data(started, main, extra)
+        assert (claim in caplog.text) == (not init_from)
+        assert ("--init_from heard of it, evaluate says" in caplog.text) == bool(
+            init_from
+        )
+
+
 def test_notes_of_a_single_family_are_warned_of(builders, tmp_path, caplog):
     described(builders)
     assert "one family" not in caplog.text
