@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -181,6 +182,10 @@ class Saver(keras.callbacks.Callback):
         if self._vote.decide(self.stop_requested, now=True):
             self._stop()
 
+    def epoch_seconds(self) -> float:
+        """What the epoch has taken so far, in earlier processes too."""
+        return self.begun_seconds + time.monotonic() - self._epoch_began
+
     def end(self) -> None:
         """Comes behind all that workers do together, so that each has it."""
         self._vote.end()
@@ -208,11 +213,11 @@ class Saver(keras.callbacks.Callback):
         raise Preempted
 
     def _save(self) -> None:
-        since = time.monotonic() - self._epoch_began if self.place.step else 0.0
+        begun_seconds = self.epoch_seconds() if self.place.step else 0.0
         facts = {
             "epoch": self.place.epoch,
             "step": self.place.step,
-            "begun_seconds": round(self.begun_seconds + since, 1),
+            "begun_seconds": round(begun_seconds, 1),
             "best": self.best,
             "stopped_early": self.stopped_early,
             "record": self._record,
@@ -233,26 +238,23 @@ class HistoryFile(keras.callbacks.Callback):
     Args:
       workdir: the work folder.
       epochs_done: rows of later epochs, written before a crash, are dropped.
-      begun_seconds: that earlier processes took for the epoch that goes on.
+      epoch_seconds: gives what the epoch has taken, when it ends.
     """
 
-    def __init__(self, workdir: str, epochs_done: int, begun_seconds: float = 0.0):
+    def __init__(
+        self, workdir: str, epochs_done: int, epoch_seconds: Callable[[], float]
+    ):
         super().__init__()
         self._path = files.join(workdir, workfolder.HISTORY)
         self._rows = [
             row for row in read_history(workdir) if int(row["epoch"]) <= epochs_done
         ]
-        self._started = 0.0
-        self._begun_seconds = begun_seconds
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self._started = time.monotonic()
+        self._epoch_seconds = epoch_seconds
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        seconds = time.monotonic() - self._started + self._begun_seconds
-        self._begun_seconds = 0.0
         figures = {name: f"{float(v):.6f}" for name, v in (logs or {}).items()}
-        row = {"epoch": str(epoch + 1), **figures, "seconds": f"{seconds:.1f}"}
+        seconds = f"{self._epoch_seconds():.1f}"
+        row = {"epoch": str(epoch + 1), **figures, "seconds": seconds}
         self._rows.append(row)
         columns = list(dict.fromkeys(name for r in self._rows for name in r))
         text = io.StringIO()

@@ -289,7 +289,7 @@ class _Run:
                 HistoryFile(
                     self._workdir,
                     self._saver.place.epoch,
-                    self._saver.begun_seconds,
+                    self._saver.epoch_seconds,
                 ),
                 keras.callbacks.TensorBoard(
                     logs, write_graph=False, profile_batch=profile

@@ -102,9 +102,9 @@ def test_without_extra_sets_the_order_is_that_of_the_only_side(builders):
 
 
 def test_a_run_that_starts_from_weights_does_not_say_what_it_cannot_know(
-    builders, caplog, monkeypatch
+    builders, caplog
 ):
-    monkeypatch.setattr(training_data.logging, "info", training_data.logging.warning)
+    caplog.set_level("INFO", logger="absl")
     claim = "no instrument of the test was heard"
     main, *extra = builders
     run = RunSettings()
