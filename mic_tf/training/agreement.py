@@ -57,21 +57,30 @@ class StopVote:
         self._steps, self._since = 0, time.monotonic()
         return bool(votes > 0)
 
-    def is_same_for_all(self, one: int, other: int) -> bool:
-        """Whether every worker has the two numbers of the chief; all get one answer.
+    def all_begin_alike(self, epoch: int, step: int, checksum: str) -> bool:
+        """Whether every worker begins where the chief does; all get one answer.
 
-        Called by every worker.
+        Called by every worker. The sums are exact for epochs and steps below 2^24
+        by the chief's replicas.
 
         Args:
-          one: below 2^24 / replicas, which the sums are exact for.
-          other: the same.
+          epoch: whole epochs done; -1: this worker cannot begin.
+          step: steps done of the next one.
+          checksum: of the weights that it starts from, 8 hexadecimal digits or none.
         """
         if self._alone:
-            return True
-        own = tf.constant([float(one), float(other)])
-        sums = self._sum(own if self._is_chief else tf.zeros([2]))
-        differs = tf.reduce_any(sums != own * self._replicas_each)
-        votes = self._sum(tf.stack([tf.cast(differs, tf.float32), 0.0]))
+            return epoch >= 0
+        halves = divmod(int(checksum or "0", 16), 1 << 16)
+        own = tf.constant([epoch, step, *halves], tf.float32)
+        of_chief = self._sum(own if self._is_chief else tf.zeros_like(own))
+        alike = tf.reduce_all(of_chief == own * self._replicas_each)
+        return self.all_agree(bool(alike) and epoch >= 0)
+
+    def all_agree(self, agrees: bool) -> bool:
+        """Whether every worker says yes; called by every one, all get one answer."""
+        if self._alone:
+            return agrees
+        votes = self._sum(tf.constant([float(not agrees), 0.0]))
         return not votes.numpy().any()
 
     def wait_for_all(self) -> None:

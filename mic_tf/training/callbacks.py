@@ -109,17 +109,42 @@ class Saver(keras.callbacks.Callback):
             self._restored_metrics = [v.numpy() for v in variables]
         return True
 
-    def check_together(self) -> None:
+    def check_together(self, checksum: str = "", *, fault: bool = False) -> None:
         """Refuses to begin where another worker begins elsewhere; all workers call it.
+
+        Args:
+          checksum: of the weights that this worker starts from, if it does.
+          fault: this one cannot begin, and says why itself; only tells the others.
 
         Raises:
           UserError: they do; each raises it.
         """
-        if not self._vote.is_same_for_all(self.place.epoch, self.place.step):
+        epoch, step = (-1, 0) if fault else (self.place.epoch, self.place.step)
+        if self._vote.all_begin_alike(epoch, step, checksum):
+            return
+        self.end()
+        if not fault:
             raise UserError(
-                f"{self._checkpoints}: epoch {self.place.epoch}, step "
-                f"{self.place.step} here, and not on every worker; a --workdir that "
-                "all of them see expected"
+                f"{self._checkpoints}: epoch {epoch}, step {step} here, and not on "
+                "every worker; a --workdir that all of them see expected, and the same "
+                "--init_from"
+            )
+
+    def check_seen(self, workdir: str) -> None:
+        """Refuses a work folder that some worker does not see; all workers call it.
+
+        Such a run would start, and not go on after a stop.
+
+        Raises:
+          UserError: there is one; each worker raises it.
+        """
+        # The chief has written it before it comes here.
+        self._vote.wait_for_all()
+        if not self._vote.all_agree(workfolder.read_config(workdir) is not None):
+            self.end()
+            raise UserError(
+                f"--workdir={workdir}: not seen by every worker; a folder that all of "
+                "them see expected"
             )
 
     def _take_over_best(self) -> None:
@@ -183,7 +208,10 @@ class Saver(keras.callbacks.Callback):
             self._stop()
 
     def epoch_seconds(self) -> float:
-        """What the epoch has taken so far, in earlier processes too."""
+        """What the epoch has taken so far, in earlier processes too.
+
+        Callbacks before this one may ask for it at the end of the epoch.
+        """
         return self.begun_seconds + time.monotonic() - self._epoch_began
 
     def end(self) -> None:

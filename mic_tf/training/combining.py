@@ -214,62 +214,50 @@ def _check_same_tests(first: TrainedRun, other: TrainedRun) -> None:
 
 
 class _Start(NamedTuple):
-    """Where a run's weights began: a folder, and the checksum of what was in it."""
+    """Weights that a run began from: a folder, and the checksum of what was in it."""
 
     source: str
     checksum: str
 
+    def is_same(self, other: "_Start") -> bool:
+        """By the weights, where both say them; earlier programs kept the folder."""
+        if self.checksum and other.checksum:
+            return self.checksum == other.checksum
+        return self.is_same_place(other)
+
+    def is_same_place(self, other: "_Start") -> bool:
+        return _place(self.source) == _place(other.source)
+
 
 def _check_common_start(runs: Sequence[TrainedRun]) -> None:
     """Checks that all runs went on from the same weights, or are those."""
-    starts = [_start(run) for run in runs]
-    began = [start for start in starts if start.source]
-    if any(all(_is_or_began_from(start, run) for run in runs) for start in began):
-        return
-    first = next(iter(began), _Start("", ""))
-    for run, its in zip(runs, starts, strict=True):
-        if first.source and _is_or_began_from(first, run):
+    known = [_starts(run) for run in runs]
+    began = [starts[0] for starts in known if len(starts) > 1]
+    for start in began:
+        if all(any(map(start.is_same, starts)) for starts in known):
+            return
+    start = next(iter(began), None)
+    for run, starts in zip(runs, known, strict=True):
+        if start and any(map(start.is_same, starts)):
             continue
-        if not its.source:
-            raise UserError(
-                f"{run.workdir}: began from nothing{_other_weights(first, run)}; only "
-                "runs that began from the same weights (train --init_from), and that "
-                "run itself, can be averaged"
-            )
+        found = f"began from {run.settings.train.init_from or 'nothing'}"
+        if start:
+            found += f", another from {start.source}"
+            if any(map(start.is_same_place, starts)):
+                found += ", and the weights in that folder were others"
         raise UserError(
-            f"{run.workdir}: began from {its.source}, another from {first.source}"
-            f"{_other_weights(first, run)}; only runs that began from the same weights "
-            "can be averaged"
+            f"{run.workdir}: {found}; only runs that began from the same weights "
+            "(train --init_from), and that run itself, can be averaged"
         )
 
 
-def _start(run: TrainedRun) -> _Start:
+def _starts(run: TrainedRun) -> list[_Start]:
+    """What a run began from, if it did, and itself, from which others may have."""
+    source = run.settings.train.init_from
     checksum = run.summary["data"].get(starting.STARTED_WEIGHTS, "")
-    return _Start(run.settings.train.init_from, checksum)
-
-
-def _is_or_began_from(start: _Start, run: TrainedRun) -> bool:
-    """By the weights, where both say them; earlier programs kept the folder alone."""
-    return any(
-        _place(start.source) == _place(its.source)
-        and (not (start.checksum and its.checksum) or start.checksum == its.checksum)
-        for its in (_start(run), _itself(run))
-        if its.source
-    )
-
-
-def _itself(run: TrainedRun) -> _Start:
-    """What a run is where others began from it."""
     best = snapshots.newest(files.join(run.workdir, workfolder.BEST))
-    return _Start(run.workdir, best.checksum if best else "")
-
-
-def _other_weights(start: _Start, run: TrainedRun) -> str:
-    """Says so where the folder is the same one, and other weights were in it."""
-    places = {_place(its.source) for its in (_start(run), _itself(run)) if its.source}
-    if start.source and _place(start.source) in places:
-        return ", and the weights in that folder were others"
-    return ""
+    itself = _Start(run.workdir, best.checksum if best else "")
+    return [_Start(source, checksum), itself] if source else [itself]
 
 
 def _place(path: str) -> str:

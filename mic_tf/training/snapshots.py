@@ -30,7 +30,7 @@ class Snapshot:
       prefix: of the checkpoint's files.
       number: its place in the order of saving.
       facts: what was stored with it.
-      checksum: of its files, in hexadecimal; of the same values the same.
+      checksum: of its files, 8 hexadecimal digits; a copy has the same.
     """
 
     prefix: str

@@ -89,17 +89,16 @@ def _train(
             early_stopping=settings.train.early_stopping,
             placement=placement,
         )
-        restored = saver.restore()
-        saver.check_together()
-        if not restored:
-            workfolder.check_not_finished(workdir)
-        if restored and not resuming:
-            raise UserError(
-                f"{workdir}: has checkpoints but no {workfolder.CONFIG}, which says "
-                "what they were trained on; put it back, or give another --workdir"
-            )
-        if settings.train.init_from and not restored:
-            origin = starting.find(settings.train.init_from)
+        try:
+            restored = _restored(saver, workdir, resuming)
+            origin = None
+            if settings.train.init_from and not restored:
+                origin = starting.find(settings.train.init_from)
+        except UserError:
+            saver.check_together(fault=True)
+            raise
+        saver.check_together(origin.snapshot.checksum if origin else "")
+        if origin:
             starting.start(trainee.classifier, settings, labels, origin)
             data.description[starting.STARTED_FROM] = origin.trainings
             data.description[starting.STARTED_WEIGHTS] = origin.snapshot.checksum
@@ -118,6 +117,7 @@ def _train(
         workfolder.remove_outcome(workdir)
     if placement.is_chief and not (resuming and restored):
         workfolder.write_config(workdir, settings, labels, data.description)
+    saver.check_seen(workdir)
     started = time.monotonic()
     with _stop_on_sigterm(saver), _faults_named(data, settings):
         run.fit()
@@ -126,6 +126,19 @@ def _train(
     if afterwards is not None and placement.is_chief:
         afterwards(data.main)
     return summary
+
+
+def _restored(saver: Saver, workdir: str, resuming: bool) -> bool:
+    """Goes back to where the work folder stands; whether there was anything."""
+    restored = saver.restore()
+    if not restored:
+        workfolder.check_not_finished(workdir)
+    if restored and not resuming:
+        raise UserError(
+            f"{workdir}: has checkpoints but no {workfolder.CONFIG}, which says "
+            "what they were trained on; put it back, or give another --workdir"
+        )
+    return restored
 
 
 class _Run:

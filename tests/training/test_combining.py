@@ -211,6 +211,8 @@ def test_a_start_that_was_trained_anew_in_between_is_another(
         with pytest.raises(UserError, match="the weights in that folder were others"):
             combining.average(runs, [0.5, 0.5], str(tmp_path / "mean"))
     combining.average([start, new], [0.5, 0.5], str(tmp_path / "mean"))
+    # Copies of the same weights are the same weights.
+    combining.average([pair[0], old], [0.5, 0.5], str(tmp_path / "copies"))
     # A program of before kept no checksum of its start: the folder alone counts.
     config = pathlib.Path(old, "config.json")
     content = json.loads(config.read_text())

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import socket
 import textwrap
 
@@ -272,3 +273,30 @@ def test_workers_that_begin_at_different_places_are_told_so(
         where = f"{folders[number]}/checkpoints: epoch {0 if number == alone else 2}"
         assert where in errors
         assert "a --workdir that all of them see expected" in errors
+
+
+@pytest.mark.slow
+def test_workers_with_a_work_folder_each_do_not_start(small_dataset, tmp_path):
+    folders = [tmp_path / "one", tmp_path / "other"]
+    workers = start_workers(folders, small_dataset)
+    for folder, worker in zip(folders, workers, strict=True):
+        _, errors = worker.communicate(timeout=300)
+        assert worker.returncode == 1
+        assert f"--workdir={folder}: not seen by every worker" in errors
+    assert not (folders[0] / "history.csv").exists()
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_begin_keeps_no_other_waiting(
+    undisturbed, workdir, small_dataset, tmp_path
+):
+    del undisturbed
+    broken = tmp_path / "broken"
+    shutil.copytree(workdir, broken)
+    for file in (broken / "checkpoints").glob("*.data-*"):
+        file.write_bytes(b"")
+    first, second = start_workers([workdir, broken], small_dataset)
+    _, errors = second.communicate(timeout=300)
+    assert second.returncode == 1 and "checkpoint(s) is whole" in errors
+    _, errors = first.communicate(timeout=300)
+    assert first.returncode == 1 and "and not on every worker" in errors
