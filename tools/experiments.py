@@ -131,6 +131,7 @@ def _circumstances() -> list[str]:
         f"--recipe={pathlib.Path(flag.recipe).name}:{zlib.crc32(content):08x}",
         f"--exclude={len(excluded.split())} ids:{zlib.crc32(excluded):08x}",
         f"--folds={flag.folds}",
+        *([f"--trainer={flag.trainer}"] if flag.trainer != TRAINER else []),
     ]
 
 

@@ -23,6 +23,7 @@ from mic_tf import command, train
 from mic_tf.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     import tensorflow as tf
 
     from mic_tf.settings import AugmentSettings
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     Augment = Callable[
         [tf.Tensor, tf.Tensor, AugmentSettings], tuple[tf.Tensor, tf.Tensor]
     ]
-    import numpy as np
 
 PROTOTYPES = ("", "holes", "distil")
 
@@ -64,15 +64,44 @@ def main(arguments: list[str]) -> int:
 
         recording.limit_band = with_holes(recording.limit_band)
     if flag.prototype == "distil":
-        if not flag.init_from:
-            raise UserError("--prototype=distil: --init_from=DIR expected, the teacher")
-        from mic_tf.model import augment
-        from mic_tf.training import workfolder
-
-        teacher = workfolder.load_run(flag.init_from).model
-        answer = lambda waveform: teacher(waveform, training=False)  # noqa: E731
-        augment.augment_waveforms = distilled(augment.augment_waveforms, answer)
+        _distil()
     return train.main(arguments)
+
+
+def _distil() -> None:
+    """Puts a teacher's answers into the targets.
+
+    Raises:
+      UserError: there is no teacher, or it and the training do not go together.
+    """
+    flag = flags.FLAGS
+    if not flag.init_from:
+        raise UserError("--prototype=distil: --init_from=DIR expected, the teacher")
+    for name, wrong in (("balance", "class_weight"), ("strategy", "multi_worker")):
+        if getattr(flag, name) == wrong:
+            raise UserError(
+                f"--prototype=distil: not with --{name}={wrong}; another expected"
+            )
+    from mic_tf import files
+    from mic_tf.datasets import catalogue
+    from mic_tf.model import augment
+    from mic_tf.pipeline import batches
+    from mic_tf.training import starting, workfolder
+
+    files.register_file_systems(flag.init_from, flag.data_dir)
+    builder = catalogue.load_builder(flag.dataset, flag.data_dir)
+    families = batches.open_records(builder, skip_bad=flag.skip_bad).index.families
+    origin = starting.find(flag.init_from)
+    if tuple(families) != origin.labels:
+        raise UserError(
+            f"--init_from={flag.init_from}: its families ({', '.join(origin.labels)}) "
+            f"are not those of {flag.dataset} ({', '.join(families)}), and it cannot "
+            "teach them"
+        )
+    teacher = workfolder.restored_model(origin.settings, origin.labels, origin.snapshot)
+    augment.augment_waveforms = distilled(
+        augment.augment_waveforms, lambda waveform: teacher(waveform, training=False)
+    )
 
 
 def with_holes(limit_band: "LimitBand") -> "LimitBand":

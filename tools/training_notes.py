@@ -1,5 +1,6 @@
 """Programs that make files of a data set's training notes, for `sample_folder`."""
 
+import contextlib
 import pathlib
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from absl import flags
 
 from mic_tf.errors import UserError
+from mic_tf.taxonomy import SAMPLE_RATE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,23 +61,50 @@ def write(
     given = flags.FLAGS
     if arguments or not (given.out and given.dataset):
         raise UserError("--dataset, --out: give both, and flags only")
-    import soundfile
-
     written = notes = 0
     for note in _read(given.dataset, given.data_dir, given.max_notes):
         if "/" in note.family or note.family in (".", ".."):
             raise UserError(f"family {note.family}: cannot be the name of a folder")
         folder = pathlib.Path(given.out, note.family, file_name(note.instrument))
-        try:
+        with faults_named(given.out, folder):
             folder.mkdir(parents=True, exist_ok=True)
             for copy in range(given.copies):
                 path = folder / f"{file_name(note.name)}-{copy}"
                 written += write_copy(note, copy, path)
-        except (OSError, soundfile.LibsndfileError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(f"--out={given.out}: {folder}: {reason}") from error
         notes += 1
     print(f"{written} files of {notes} notes: {given.out}")
+
+
+@contextlib.contextmanager
+def faults_named(out: str, path: pathlib.Path) -> Iterator[None]:
+    """Turns what may go wrong with a file below --out into one line.
+
+    Args:
+      out: as it was given.
+      path: of the file or folder.
+    """
+    import soundfile
+
+    try:
+        yield
+    except (OSError, soundfile.LibsndfileError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--out={out}: {path}: {reason}") from error
+
+
+def write_sound(out: str, path: pathlib.Path, sound: "np.ndarray") -> None:
+    """Writes a WAV file at 16 kHz below --out; its folder is made.
+
+    Args:
+      out: as it was given.
+      path: of the file.
+      sound: float32 [samples].
+    """
+    import soundfile
+
+    with faults_named(out, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, sound, SAMPLE_RATE)
 
 
 def _read(dataset: str, data_dir: str, most: int) -> Iterator[Note]:

@@ -8,8 +8,9 @@ the mean over log-mels shifted by bands or frames, without what lies 60 dB below
 loudest point, and with fewer decibels of range. With --beside, runs of the same folds
 that heard other notes, also by both at several shares, and with --other_notes by shares
 that a linear gate gives: a logistic regression of the first run's embedding that tells
-the fold's training notes from as many of --other_notes. All folds are pooled: one row
-for each way, with the notes that it lost and won.
+the fold's training notes, for which the other run speaks, from as many of
+--other_notes. All folds are pooled: one row for each way, with the notes that it lost
+and won.
 """
 
 import pathlib
@@ -78,45 +79,78 @@ def main(arguments: list[str]) -> None:
         )
     if flag.other_notes and not flag.beside:
         raise UserError("--other_notes: only with --beside, between which a gate is")
+    workdirs = [*flag.workdirs, *flag.beside]
+    twice = [workdir for workdir in workdirs if workdirs.count(workdir) > 1]
+    if twice:
+        raise UserError(f"--workdirs, --beside: {twice[0]} twice; each once expected")
     import numpy as np
 
+    networks = dict(zip(workdirs, map(_network, workdirs), strict=True))
+    others = _records(flag.other_notes, "other_notes") if flag.other_notes else None
+    tested: dict[str, str] = {}
     right: dict[str, list[np.ndarray]] = {}
     for fold, workdir in enumerate(flag.workdirs):
-        print(f"{workdir}", flush=True)
-        beside = flag.beside[fold] if flag.beside else ""
-        truth, ways = answered(workdir, beside)
+        print(f"{workdir}: {fold + 1} of {len(flag.workdirs)}", flush=True)
+        first = networks[workdir]
+        records = _records_of(first)
+        notes = records.index.ids[_part(first, records, "test")].tolist()
+        for note in notes:
+            other = tested.setdefault(note, workdir)
+            if other != workdir:
+                raise UserError(
+                    f"{other} and {workdir}: both were tested on {note}; one run for "
+                    "each fold expected"
+                )
+        beside = networks[flag.beside[fold]] if flag.beside else None
+        truth, ways = answered(first, beside, records, others)
         for name, log_probabilities in ways.items():
             said = log_probabilities.argmax(axis=1)
             right.setdefault(name, []).append(said == truth)
     print("\n".join(table({name: np.concatenate(r) for name, r in right.items()})))
 
 
-def answered(workdir: str, beside: str) -> tuple["np.ndarray", dict[str, "np.ndarray"]]:
-    """The families of a fold's tested notes, and the answers by the way."""
-    first = _network(workdir)
-    records = _records(first.run.settings.data.dataset)
-    tested = _part(first.run, records, "test")
+def answered(
+    first: Network,
+    beside: Network | None,
+    records: "Records",
+    others: "Records | None",
+) -> tuple["np.ndarray", dict[str, "np.ndarray"]]:
+    """The families of a fold's tested notes, and the answers by the way.
+
+    Args:
+      first: the run of the fold.
+      beside: another of the same fold.
+      records: the data set that both divide.
+      others: notes that the gate tells the training notes from.
+    """
+    tested = _part(first, records, "test")
     log_mels, truth = _log_mels(first, records, tested)
     own = _answers(first, log_mels)
     ways = {UNCHANGED: own.log_probabilities}
     for name, view in views(first.run.settings.frontend.top_db):
         changed = [_answers(first, each).log_probabilities for each in view(log_mels)]
         ways[name] = sum(changed) / len(changed)
-    if not beside:
+    if beside is None:
         return truth, ways
-    other = _network(beside)
-    if other.run.labels != first.run.labels:
-        raise UserError(f"{beside}: other families than {workdir}; the same expected")
-    if (_part(other.run, records, "test") != tested).any():
-        raise UserError(f"{beside}: other tested notes than {workdir}'s")
-    its = _answers(other, _log_mels(other, records, tested)[0]).log_probabilities
+    if beside.run.labels != first.run.labels:
+        raise UserError(
+            f"{beside.run.workdir}: other families than {first.run.workdir}; the same "
+            "expected"
+        )
+    for name in ("dataset", "note_digests"):
+        if beside.run.summary["data"].get(name) != first.run.summary["data"].get(name):
+            raise UserError(
+                f"{beside.run.workdir}: other notes than {first.run.workdir}'s; runs "
+                "of the same fold expected"
+            )
+    its = _answers(beside, _log_mels(beside, records, tested)[0]).log_probabilities
     for share in SHARES:
         ways[f"{share:g} beside {1 - share:g}"] = (
             share * own.log_probabilities + (1 - share) * its
         )
     ways["the one beside"] = its
-    if flags.FLAGS.other_notes:
-        share = _gate(first, records, own.embeddings)
+    if others is not None:
+        share = _gate(first, records, others, own.embeddings)
         ways["a gate"] = share * its + (1 - share) * own.log_probabilities
     return truth, ways
 
@@ -205,19 +239,36 @@ def _network(workdir: str) -> Network:
     return Network(run, *networks.split_model(run.model))
 
 
-def _records(dataset: str, flag: str = "dataset") -> "Records":
+def _records(dataset: str, flag: str = "dataset", skip_bad: bool = False) -> "Records":
     from mic_tf.datasets import catalogue
     from mic_tf.pipeline import batches
 
     builder = catalogue.load_builder(dataset, flags.FLAGS.data_dir, flag=flag)
-    return batches.open_records(builder)
+    return batches.open_records(builder, skip_bad=skip_bad)
 
 
-def _part(run: "TrainedRun", records: "Records", name: str) -> "np.ndarray":
-    """Notes of a run's own division: bool [notes]."""
+def _records_of(network: Network) -> "Records":
+    data = network.run.settings.data
+    return _records(data.dataset, skip_bad=data.skip_bad)
+
+
+def _part(network: Network, records: "Records", name: str) -> "np.ndarray":
+    """Notes of a run's own division: bool [notes].
+
+    Raises:
+      UserError: the data set has other notes than then.
+    """
     from mic_tf.training import training_data
 
-    return training_data.divide_again(run.summary["data"], records).part(name)
+    described = network.run.summary["data"]
+    division = training_data.divide_again(described, records)
+    changed = training_data.changed_parts(described, division, records)
+    if changed:
+        raise UserError(
+            f"{network.run.workdir}: other notes in {', '.join(changed)} than when it "
+            "was trained; give the --data_dir with those"
+        )
+    return division.part(name)
 
 
 def _log_mels(
@@ -256,17 +307,18 @@ def _answers(network: Network, log_mels: "np.ndarray") -> Answers:
     return Answers(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
 
-def _gate(first: Network, records: "Records", embeddings: "np.ndarray") -> "np.ndarray":
+def _gate(
+    first: Network, records: "Records", others: "Records", embeddings: "np.ndarray"
+) -> "np.ndarray":
     """Share of the run beside, float32 [notes, 1], for the embeddings of notes."""
     import numpy as np
     import tf_keras as keras
 
-    from mic_tf.pipeline import splits
-
-    trained = _part(first.run, records, "train")
-    others = _records(flags.FLAGS.other_notes, "other_notes")
-    count = int(trained.sum())
-    chosen = splits.evenly(np.ones(len(others.index), bool), count)
+    trained = _part(first, records, "train")
+    usable = np.flatnonzero(others.index.usable)
+    count = min(int(trained.sum()), len(usable))
+    chosen = np.zeros(len(others.index), bool)
+    chosen[usable[np.linspace(0, len(usable) - 1, count).astype(int)]] = True
     heard, unlike = (
         _answers(first, _log_mels(first, *each)[0]).embeddings
         for each in ((records, trained), (others, chosen))

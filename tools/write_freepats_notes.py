@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
@@ -27,6 +27,10 @@ from absl import flags
 from mic_tf import command
 from mic_tf.errors import UserError
 from mic_tf.taxonomy import NOTE_SAMPLES, SAMPLE_RATE
+from tools import training_notes
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PITCHES = 26
 VELOCITIES = (75, 110)
@@ -60,20 +64,28 @@ def main(arguments: list[str]) -> None:
     if arguments or not flag.out:
         raise UserError("--out: missing; give the folder for the files, and flags only")
     try:
-        config = pathlib.Path(flag.config).read_text()
+        config = pathlib.Path(flag.config).read_text(errors="replace")
     except OSError as error:
         raise UserError(
-            f"--config={flag.config}: {error.strerror}; Debian's package freepats "
-            "has it"
+            f"--config={flag.config}: {error.strerror}; Debian's package freepats has "
+            "it"
         ) from error
+    wanted = list(notes(patches(config)))
+    if not wanted:
+        raise UserError(
+            f"--config={flag.config}: no patch of a melodic program in it, as `0 "
+            "Tone_000/000_Acoustic_Grand_Piano.pat`; FreePats' own freepats.cfg "
+            "expected"
+        )
     import tqdm
 
-    wanted = list(notes(patches(config)))
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(functools.partial(_write, flag.config, flag.out), wanted)
-        done = tqdm.tqdm(done, total=len(wanted), unit="note")
-        written = sum(done)
-    print(f"{written} notes of {len({note.program for note in wanted})} programs")
+        heard = list(tqdm.tqdm(done, total=len(wanted), unit="note"))
+    written = [note for note, is_heard in zip(wanted, heard, strict=True) if is_heard]
+    if not written:
+        raise UserError(f"--config={flag.config}: TiMidity plays nothing but silence")
+    print(f"{len(written)} notes of {len({n.program for n in written})} programs")
 
 
 def patches(config: str) -> set[int]:
@@ -102,19 +114,17 @@ def notes(available: set[int]) -> Iterator[Note]:
 def _write(config: str, out: str, note: Note) -> bool:
     """A note as a file, if it can be heard."""
     import numpy as np
-    import soundfile
 
     sound = played(note, config)
     if np.abs(sound).max(initial=0.0) < _QUIETEST:
         return False
     folder = pathlib.Path(out, note.family, f"freepats{note.program:03d}")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{note.pitch:03d}-{note.velocity:03d}.wav"
-    soundfile.write(path, sound, SAMPLE_RATE)
+    name = f"{note.pitch:03d}-{note.velocity:03d}.wav"
+    training_notes.write_sound(out, folder / name, sound)
     return True
 
 
-def played(note: Note, config: str):
+def played(note: Note, config: str) -> "np.ndarray":
     """A note as TiMidity plays it, float32 [samples] at 16 kHz.
 
     Raises:

@@ -223,17 +223,13 @@ def _result(result: dict[str, Any]) -> str:
     if "leakage" in result:
         lines.append(f"{leakage.in_words(result['leakage']).capitalize()}.")
     # Without the places of this machine that the report has.
-    unchecked = [
-        f"leakage from {name} was not looked for"
-        for name in result.get("leakage_unchecked", {})
-    ]
     left_out = {
         key: {**result[key], "file": result[key]["file"].rsplit("/", maxsplit=1)[-1]}
         for key in ("excluded", "untested")
         if key in result
     }
     further = [
-        *unchecked,
+        *sections.unchecked_words(result, reasons=False),
         *sections.reservations(result),
         *sections.excluded_words(left_out),
     ]

@@ -29,13 +29,16 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+_MOST_SEMITONES = 24.0
+
+
 def define_flags() -> None:
     flags.DEFINE_string("out", "", "Folder for the files.")
     flags.DEFINE_multi_string(
         "instrument", [], "FAMILY:NAME:FOLDER, once for each instrument."
     )
     flags.DEFINE_integer("copies", 8, "Files of each recording.", lower_bound=1)
-    flags.DEFINE_float("semitones", 2.5, "Largest change of pitch.", lower_bound=0.0)
+    flags.DEFINE_float("semitones", 2.5, "Largest change of pitch.")
 
 
 def main(arguments: list[str]) -> None:
@@ -43,26 +46,35 @@ def main(arguments: list[str]) -> None:
     flag = flags.FLAGS
     if arguments or not (flag.out and flag.instrument):
         raise UserError("--out, --instrument: give both, and flags only")
+    if not 0.0 <= flag.semitones <= _MOST_SEMITONES:
+        raise UserError(
+            f"--semitones={flag.semitones:g}: 0 to {_MOST_SEMITONES:g} expected"
+        )
     instruments = [_instrument(text) for text in flag.instrument]
     import tqdm
 
     from mic_tf.audio import finding
 
-    recordings = 0
+    taken: dict[pathlib.Path, str] = {}
     for family, name, folder in instruments:
         target = pathlib.Path(flag.out, family, training_notes.file_name(name))
         found = list(finding.find_audio([folder]))
         for path in tqdm.tqdm(found, desc=name, unit="recording"):
-            _write(pathlib.Path(path), target)
-        recordings += len(found)
-    print(f"{recordings * flag.copies} files of {recordings} recordings: {flag.out}")
+            sound, rate = _read(path)
+            inside = pathlib.Path(path).relative_to(folder).with_suffix("")
+            note = target / training_notes.file_name(str(inside))
+            if note in taken:
+                raise UserError(f"{path}: would have the names of {taken[note]}")
+            taken[note] = path
+            _write(sound, rate, pathlib.Path(path).name, note)
+    print(f"{len(taken) * flag.copies} files of {len(taken)} recordings: {flag.out}")
 
 
 def _instrument(text: str) -> tuple[str, str, str]:
     """Family, name and folder of an instrument."""
     family, _, rest = text.partition(":")
     name, _, folder = rest.partition(":")
-    if family not in FAMILIES or not (name and folder):
+    if family not in FAMILIES or name in ("", ".", "..") or not folder:
         raise UserError(
             f"--instrument={text}: FAMILY:NAME:FOLDER expected, with a family of "
             f"{', '.join(FAMILIES)}"
@@ -70,22 +82,30 @@ def _instrument(text: str) -> tuple[str, str, str]:
     return family, name, folder
 
 
-def _write(path: pathlib.Path, target: pathlib.Path) -> None:
-    """All copies of a recording."""
-    import numpy as np
+def _read(path: str) -> tuple["np.ndarray", int]:
+    """A recording, float32 [samples], the mean of its channels, and its rate in Hz."""
     import soundfile
 
-    flag = flags.FLAGS
     try:
         sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, soundfile.LibsndfileError) as error:
         raise UserError(f"{path}: {error}") from error
-    target.mkdir(parents=True, exist_ok=True)
+    if not sound.size:
+        raise UserError(f"{path}: no sound in it")
+    return sound.mean(axis=1), rate
+
+
+def _write(sound: "np.ndarray", rate: int, name: str, note: pathlib.Path) -> None:
+    """All copies of a recording; its name decides their pitches."""
+    import numpy as np
+
+    flag = flags.FLAGS
     for copy in range(flag.copies):
-        random = np.random.default_rng([copy, zlib.crc32(path.name.encode())])
+        random = np.random.default_rng([copy, zlib.crc32(name.encode())])
         most = flag.semitones if copy else 0.0
-        changed = transposed(sound.mean(axis=1), rate, random.uniform(-most, most))
-        soundfile.write(target / f"{path.stem}-{copy}.wav", changed, SAMPLE_RATE)
+        changed = transposed(sound, rate, random.uniform(-most, most))
+        path = note.with_name(f"{note.name}-{copy}.wav")
+        training_notes.write_sound(flag.out, path, changed)
 
 
 def transposed(sound: "np.ndarray", sample_rate: int, semitones: float) -> "np.ndarray":

@@ -86,10 +86,15 @@ def single_words(spread: dict[str, Any]) -> str:
     return line
 
 
-def unchecked_words(result: dict[str, Any]) -> list[str]:
-    """A line for each data set trained on in which no leakage was looked for."""
+def unchecked_words(result: dict[str, Any], *, reasons: bool = True) -> list[str]:
+    """A line for each data set trained on in which no leakage was looked for.
+
+    Args:
+      result: what `metrics.json` says.
+      reasons: whether to say why, which may name places of this machine.
+    """
     return [
-        f"leakage from {name} was not looked for: {reason}"
+        f"leakage from {name} was not looked for" + (f": {reason}" if reasons else "")
         for name, reason in result.get("leakage_unchecked", {}).items()
     ]
 

@@ -119,7 +119,9 @@ def describe_data(
         "%s, %s%s; %d training notes, balance %s: %.2f records read for each note",
         " + ".join(names),
         splits.words(divided, main.index, all_known=not begun),
-        " (what the weights of --init_from heard of it, evaluate says)" * begun,
+        " (what the weights of --init_from heard of it, evaluate says)"
+        if begun
+        else "",
         train_part.sum(),
         method,
         1.0 if streams else sum(side.share * side.reads_per_note for side in sides),

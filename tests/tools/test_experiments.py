@@ -111,12 +111,15 @@ def test_a_second_stage_goes_on_from_its_own_fold_of_the_first(run, trained, tmp
 
 def test_another_program_may_train(run, trained, tmp_path):
     common = (f"--recipe={RECIPE}", f"--folder={tmp_path / 'runs'}", "--folds=2")
-    run(*common, "--trainer=tools.train_prototype", "--change=h: --prototype=holes")
+    other = "--trainer=tools.train_prototype"
+    run(*common, other, "--change=h: --prototype=holes")
     trainings = [each for each in trained if each[0] == "tools.train_prototype"]
     assert ["--prototype=holes" in each for each in trainings] == [False] * 2 + [
         True
     ] * 2
     assert not any(each[0] == "mic_tf.train" for each in trained)
+    with pytest.raises(UserError, match="was measured with .*--trainer"):
+        run(*common)
 
 
 @pytest.mark.parametrize(

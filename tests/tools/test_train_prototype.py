@@ -67,6 +67,10 @@ def test_its_flags_are_those_of_train_and_one_more():
     [
         (["--prototype=holes"], "--prototype=holes: only with --low_rate"),
         (["--prototype=distil"], "--prototype=distil: --init_from=DIR expected"),
+        (
+            ["--prototype=distil", "--init_from=a", "--balance=class_weight"],
+            "--prototype=distil: not with --balance=class_weight",
+        ),
         (["--prototype=other"], "should be one of"),
         ([], "--workdir: missing"),
     ],

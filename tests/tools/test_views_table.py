@@ -49,6 +49,8 @@ def test_lost_and_won_are_against_what_is_as_it_was():
         ([], "--workdirs: missing"),
         (["--workdirs=a,b", "--beside=c"], "--beside: 1 work folders for 2"),
         (["--workdirs=a", "--other_notes=b"], "--other_notes: only with --beside"),
+        (["--workdirs=a,a"], "--workdirs, --beside: a twice"),
+        (["--workdirs=a", "--beside=a"], "--workdirs, --beside: a twice"),
         (["--workdirs=/nowhere"], "/nowhere"),
     ],
 )
@@ -80,6 +82,12 @@ def test_every_way_has_a_row_over_all_folds(small_dataset, tmp_path):
         "--other_notes=nsynth_jsonwav",
     )
     assert finished.returncode == 0, finished.stderr
+    twice = processes.run(
+        *("tools/views_table.py", f"--data_dir={data_dir}"),
+        f"--workdirs={','.join(workdirs)}",
+    )
+    assert twice.returncode == 2
+    assert f"{workdirs[0]} and {workdirs[1]}: both were tested on" in twice.stderr
     lines = [line for line in finished.stdout.splitlines() if line.startswith("| ")]
     ways = [name for name, _ in views_table.views(80.0)]
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]] == [

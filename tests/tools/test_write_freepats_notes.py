@@ -76,6 +76,21 @@ def test_files_are_under_family_and_program(timidity, tmp_path):
     assert str(found[0].parent) == "out/flute/freepats073"
 
 
+def test_nothing_to_play_is_said(timidity, tmp_path):
+    config = tmp_path / "patches.cfg"
+    program = ("tools/write_freepats_notes.py", f"--out={tmp_path}/out")
+    config.write_bytes(b"# caf\xe9\nsource other.cfg\n")
+    finished = processes.run(*program, f"--config={config}")
+    assert finished.returncode == 2
+    assert f"--config={config}: no patch of a melodic program" in finished.stderr
+    config.write_text(CONFIG)
+    soundfile.write(timidity / "tone.wav", np.zeros(80_000), 16_000)
+    finished = processes.run(*program, f"--config={config}")
+    assert finished.returncode == 2
+    assert "TiMidity plays nothing but silence" in finished.stderr
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

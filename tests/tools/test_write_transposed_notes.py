@@ -55,12 +55,43 @@ def test_higher_is_shorter():
     assert loudest_hertz(sound) == pytest.approx(880.0, abs=1.0)
 
 
+def test_recordings_of_one_name_in_other_folders_stay_apart(tmp_path):
+    for name in ("a/C4.wav", "b/C4.wav"):
+        path = tmp_path / "source" / name
+        path.parent.mkdir(parents=True)
+        soundfile.write(path, tone(440.0, 0.5), RATE)
+    source = f"--instrument=reed:sax:{tmp_path}/source"
+    assert write(tmp_path / "out", source, "--copies=2").returncode == 0
+    folder = tmp_path / "out" / "reed" / "sax"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"{name}%2FC4-{copy}.wav" for name in "ab" for copy in range(2)
+    ]
+    finished = write(tmp_path / "again", source, source)
+    assert finished.returncode == 2
+    assert "a/C4.wav: would have the names of" in finished.stderr
+
+
+def test_what_cannot_be_read_or_written_is_one_line(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    soundfile.write(source / "empty.wav", np.zeros(0), RATE)
+    finished = write(tmp_path / "out", f"--instrument=reed:sax:{source}")
+    assert finished.returncode == 2 and "empty.wav: no sound in it" in finished.stderr
+    soundfile.write(source / "empty.wav", tone(440.0, 0.5), RATE)
+    (tmp_path / "file").write_text("")
+    finished = write(tmp_path / "file", f"--instrument=reed:sax:{source}")
+    assert finished.returncode == 2 and "Traceback" not in finished.stderr
+    assert f"--out={tmp_path}/file: " in finished.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ([], "--out, --instrument: give both"),
         (["--instrument=reed:sax"], "--instrument=reed:sax: FAMILY:NAME:FOLDER"),
         (["--instrument=sax:a:b"], "with a family of bass, brass"),
+        (["--instrument=reed:..:b"], "--instrument=reed:..:b: FAMILY:NAME:FOLDER"),
+        (["--instrument=reed:a:b", "--semitones=nan"], "--semitones=nan: 0 to 24"),
         (["--instrument=reed:sax:nowhere"], "nowhere: "),
     ],
 )
