@@ -359,6 +359,8 @@ def test_the_kubernetes_job_gives_each_worker_its_place():
     name, count = job["metadata"]["name"], job["spec"]["completions"]
     pod = job["spec"]["template"]["spec"]
     assert pod["subdomain"] == service["metadata"]["name"]
+    # Kubernetes takes rules about failures with this alone.
+    assert job["spec"]["podFailurePolicy"] and pod["restartPolicy"] == "Never"
     assert service["spec"]["selector"] == {"job-name": name}
     [script] = pod["containers"][0]["args"]
     preparation, _ = script.split("exec python")

@@ -243,7 +243,8 @@ def faults_named(
     try:
         yield
     except _FAULTS_OF_DATA as error:
-        logging.info("looking for a fault in the records")
+        first_line = str(error).split("\n", maxsplit=1)[0]
+        logging.warning("looking for a fault in the records after: %s", first_line)
         fault = note_index.damaged_file(others) or _find_fault(records)
         if fault is None:
             raise

@@ -22,6 +22,9 @@ from mic_tf.training.strategy import Placement
 from mic_tf.training.trainee import Trainee
 
 _KEPT_CHECKPOINTS = 2
+_LOOKS, _SECONDS_BETWEEN_LOOKS = 14, 5.0
+"""For a new file: a machine may know for a minute that a shared disk lacks it (NFS)."""
+_CALLS_BETWEEN_LOOKS = 32
 
 
 class Preempted(Exception):
@@ -76,6 +79,7 @@ class Saver(keras.callbacks.Callback):
             metrics=trainee.metrics,
         )
         self._weights = tf.train.Checkpoint(model=trainee.classifier)
+        self._metrics_count = False
         self._restored_metrics: list[np.ndarray] | None = None
         self._steps_before = 0
         self._epoch_began = time.monotonic()
@@ -104,9 +108,7 @@ class Saver(keras.callbacks.Callback):
         self._record = facts["record"]
         if self._select == "best":
             self._take_over_best()
-        if self.place.step:
-            variables = [v for m in self._trainee.metrics for v in m.variables]
-            self._restored_metrics = [v.numpy() for v in variables]
+        self._metrics_count = self.place.step > 0
         return True
 
     def check_together(self, checksum: str = "", *, fault: bool = False) -> None:
@@ -140,12 +142,16 @@ class Saver(keras.callbacks.Callback):
         """
         # The chief has written it before it comes here.
         self._vote.wait_for_all()
-        if not self._vote.all_agree(workfolder.read_config(workdir) is not None):
-            self.end()
-            raise UserError(
-                f"--workdir={workdir}: not seen by every worker; a folder that all of "
-                "them see expected"
-            )
+        for looks in range(1, _LOOKS + 1):
+            if self._vote.all_agree(workfolder.read_config(workdir) is not None):
+                return
+            if looks < _LOOKS:
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+        self.end()
+        raise UserError(
+            f"--workdir={workdir}: not seen by every worker; a folder that all of them "
+            "see expected"
+        )
 
     def _take_over_best(self) -> None:
         """Takes the figures of weights that were saved after the last checkpoint."""
@@ -156,6 +162,13 @@ class Saver(keras.callbacks.Callback):
         known = self.best["epoch"] if self.best else 0
         if saved and saved.number > known:
             self.best = saved.facts
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        # Before Keras sets them to nothing. All workers together read such a figure.
+        if self._metrics_count:
+            variables = [v for m in self._trainee.metrics for v in m.variables]
+            self._restored_metrics = [v.numpy() for v in variables]
+            self._metrics_count = False
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._steps_before = self.place.step
@@ -258,6 +271,29 @@ class Saver(keras.callbacks.Callback):
             keep=_KEPT_CHECKPOINTS,
             is_chief=self._is_chief,
         )
+
+
+class StopWhenDiverged(keras.callbacks.Callback):
+    """Ends an epoch whose loss is not finite any more, and with it the training.
+
+    Once in 32 calls it looks at the loss, which waits for the step; a GPU or TPU would
+    else get no step in advance. All workers look at the same ones. What is saved
+    `Saver` looks at itself.
+    """
+
+    _supports_tf_logs = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._calls += 1
+        if self._calls % _CALLS_BETWEEN_LOOKS:
+            return
+        if not np.isfinite(float((logs or {}).get("loss", 0.0))):
+            logging.warning("the loss is not finite after batch %d", batch + 1)
+            self.model.stop_training = True
 
 
 class HistoryFile(keras.callbacks.Callback):

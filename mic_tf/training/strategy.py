@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -59,6 +60,9 @@ def _is_one_cpu(strategy: tf.distribute.Strategy) -> bool:
     )
 
 
+_GPU_FILE = pathlib.Path("/dev/nvidia0")
+"""What NVIDIA's driver shows of its first GPU."""
+
 _shared: dict[tuple[str, str], Placement] = {}
 
 
@@ -86,6 +90,8 @@ def _make(name: str, tpu: str) -> Placement:
     cluster = _cluster()
     if name == "auto":
         name = "tpu" if tpu else ("multi_worker" if cluster else "mirrored")
+    if name != "tpu":
+        _warn_of_idle_gpu()
     if name == "multi_worker":
         return _multi_worker(cluster)
     if cluster and sum(len(v) for v in cluster["cluster"].values()) > 1:
@@ -102,9 +108,9 @@ def _make(name: str, tpu: str) -> Placement:
     devices = tf.config.list_logical_devices("GPU") or (
         tf.config.list_logical_devices("CPU")
     )
-    names = [":".join(device.name.split(":")[-2:]) for device in devices]
-    strategy = tf.distribute.MirroredStrategy(names)
-    words = f"mirrored, {len(names)} replica(s) on {', '.join(names)}"
+    names = _names(device.name for device in devices)
+    strategy = tf.distribute.MirroredStrategy(names.split(", "))
+    words = f"mirrored, {len(devices)} replica(s) on {names}"
     return Placement(strategy, True, 1, words)
 
 
@@ -115,16 +121,42 @@ def _multi_worker(cluster: dict | None) -> Placement:
             '{"cluster": {"worker": ["HOST:PORT", …]}, "task": {"type": "worker", '
             '"index": 0}}'
         )
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    # TensorFlow's own choice for several machines is a ring over the network of hosts.
+    experimental = tf.distribute.experimental
+    options = experimental.CommunicationOptions(
+        implementation=(
+            experimental.CommunicationImplementation.NCCL
+            if tf.config.list_physical_devices("GPU")
+            else experimental.CommunicationImplementation.AUTO
+        )
+    )
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     task, hosts = cluster["task"], cluster["cluster"]
     has_chief = "chief" in hosts
     is_chief = task["type"] == "chief" or (not has_chief and task["index"] == 0)
     workers = len(hosts.get("worker", [])) + len(hosts.get("chief", []))
     words = (
         f"multi_worker, {workers} worker(s), this is {task['type']} {task['index']}, "
-        f"{strategy.num_replicas_in_sync} replica(s) in all"
+        f"{strategy.num_replicas_in_sync} replica(s) in all, here on "
+        f"{_names(strategy.extended.worker_devices)}"
     )
     return Placement(strategy, is_chief, workers, words)
+
+
+def _names(devices: Iterable[str]) -> str:
+    """Kind and number of each device, as `GPU:0, GPU:1`."""
+    return ", ".join(":".join(device.split(":")[-2:]) for device in devices)
+
+
+def _warn_of_idle_gpu() -> None:
+    """Says so where the machine has a GPU and TensorFlow finds none."""
+    if _GPU_FILE.exists() and not tf.config.list_physical_devices("GPU"):
+        logging.warning(
+            "%s is there, but TensorFlow finds no GPU, and the CPU is used: it needs "
+            "requirements-gpu.txt, and the driver's libcuda.so.1 in a folder of "
+            "LD_LIBRARY_PATH (on GKE /usr/local/nvidia/lib64)",
+            _GPU_FILE,
+        )
 
 
 def _tpu(tpu: str) -> Placement:

@@ -21,7 +21,13 @@ from mic_tf.settings import RunSettings
 from mic_tf.tracing import as_written
 from mic_tf.training import lock, snapshots, starting, training_data, workfolder
 from mic_tf.training import strategy as strategies
-from mic_tf.training.callbacks import HistoryFile, Progress, Saver, read_history
+from mic_tf.training.callbacks import (
+    HistoryFile,
+    Progress,
+    Saver,
+    StopWhenDiverged,
+    read_history,
+)
 from mic_tf.training.strategy import Placement
 from mic_tf.training.tensorboard import Pictures
 from mic_tf.training.trainee import Trainee, compile_trainee
@@ -121,10 +127,11 @@ def _train(
     started = time.monotonic()
     with _stop_on_sigterm(saver), _faults_named(data, settings):
         run.fit()
-        saver.end()
-    summary = run.finish(time.monotonic() - started)
+        summary = run.finish(time.monotonic() - started)
     if afterwards is not None and placement.is_chief:
         afterwards(data.main)
+    # Others wait: a chief that is taken away before can only go on with them.
+    saver.end()
     return summary
 
 
@@ -229,7 +236,11 @@ class _Run:
                 batch_size=context.get_per_replica_batch_size(train.batch_size),
                 class_weight=data.balance.class_weight,
             )
-            return batches.on_service(dataset, self._settings.data.data_service)
+            dataset = batches.on_service(dataset, self._settings.data.data_service)
+            # Else several workers ask one another before each step whether it ends,
+            # and none knows the size of its batch.
+            endless = tf.data.experimental.assert_cardinality
+            return dataset.apply(endless(tf.data.INFINITE_CARDINALITY))
 
         return self._placement.distribute(of_worker)
 
@@ -290,7 +301,7 @@ class _Run:
 
     def _callbacks(self) -> list[keras.callbacks.Callback]:
         train = self._settings.train
-        callbacks: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN()]
+        callbacks: list[keras.callbacks.Callback] = [StopWhenDiverged()]
         if self._placement.is_chief:
             logs = files.join(self._workdir, workfolder.LOGS)
             profile = (
@@ -357,6 +368,12 @@ def _check(settings: RunSettings, placement: Placement) -> None:
         raise UserError(
             "--jit: XLA's collectives do not run on several CPU replicas; use one "
             "replica, or drop --jit"
+        )
+    if train.jit and on_tpu:
+        raise UserError("--jit: a TPU compiles by XLA as it is; leave it out")
+    if train.mixed_precision == "mixed_float16" and on_tpu:
+        raise UserError(
+            "--mixed_precision=mixed_float16: a TPU has mixed_bfloat16; give that"
         )
     if train.batch_size == 1 and settings.network.model != "small_cnn":
         raise UserError(

@@ -118,9 +118,11 @@ WORKER = """
     import tensorflow_datasets as tfds
     from tests.training.test_trainer import SMALL, changed
     from mic_tf import train
-    from mic_tf.training import callbacks, strategy, trainer, trainee
+    from mic_tf.evaluation import evaluator
+    from mic_tf.training import callbacks, strategy, trainer, trainee, workfolder
 
-    kept = []
+    kept, sizes = [], set()
+    callbacks._SECONDS_BETWEEN_LOOKS = 0.1
     step_done = callbacks.Saver.on_train_batch_end
 
     def terminated(self, batch, logs=None):
@@ -139,10 +141,21 @@ WORKER = """
         kept.append(self)
 
     trainee.Trainee.__init__ = remember
+    step = trainee.Trainee.train_step
+
+    def of_known_size(self, data):
+        sizes.add(data[0].shape[0])
+        return step(self, data)
+
+    trainee.Trainee.train_step = of_known_size
+
+    def calibrate(records):
+        evaluator.calibrate(workfolder.load_run(sys.argv[1]), records)
+
     run = changed("train", strategy="multi_worker", checkpoint_every=2)
     builder = tfds.builder_from_directory(sys.argv[2])
     try:
-        summary = trainer.train(run, sys.argv[1], builder)
+        summary = trainer.train(run, sys.argv[1], builder, (), calibrate)
     except callbacks.Preempted:
         sys.exit(train.EXIT_PREEMPTED)
     digest = hashlib.sha256()
@@ -151,7 +164,8 @@ WORKER = """
         # This worker's own values: to read all of them takes all workers.
         own = placement.strategy.experimental_local_results(weight)
         digest.update(own[0].numpy().tobytes())
-    print(json.dumps({"weights": digest.hexdigest(), **summary}))
+    said = {"weights": digest.hexdigest(), "sizes": list(sizes)}
+    print(json.dumps({**said, **summary}))
 """
 
 
@@ -213,6 +227,9 @@ def test_two_workers_end_with_the_same_weights_and_only_the_chief_writes(
     assert chief["steps_per_epoch"] == other["steps_per_epoch"] == 6
     assert chief["replicas"] == 2
     assert len(callbacks.read_history(str(workdir))) == 2
+    assert (workdir / "calibration.json").exists()
+    # Half of the batch of 6, and nobody asks whether there is one.
+    assert chief["sizes"] == other["sizes"] == [3]
 
 
 @pytest.mark.slow

@@ -21,6 +21,19 @@ def test_default_is_mirrored_over_what_there_is():
     assert strategy.choose("auto") is placement
 
 
+def test_a_gpu_that_tensorflow_does_not_find_is_warned_of(
+    monkeypatch, caplog, tmp_path
+):
+    monkeypatch.setattr(strategy.tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(strategy, "_GPU_FILE", tmp_path / "nvidia0")
+    strategy.choose("mirrored")
+    assert "no GPU" not in caplog.text
+    (tmp_path / "nvidia0").touch()
+    strategy.choose("one_device")
+    assert f"{tmp_path}/nvidia0 is there, but TensorFlow finds no GPU" in caplog.text
+    assert "requirements-gpu.txt" in caplog.text
+
+
 def test_one_device_is_one_replica():
     assert strategy.choose("one_device").strategy.num_replicas_in_sync == 1
 

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import signal
 import textwrap
+import types
 
 import numpy as np
 import pytest
@@ -323,6 +324,19 @@ def test_weights_of_a_diverged_training_are_not_saved(small_dataset, tmp_path):
     with pytest.raises(UserError, match="in epoch 1: the training diverged"):
         trainer.train(run, str(tmp_path), small_dataset)
     assert not list(tmp_path.glob("best/*"))
+
+
+def test_a_loss_that_is_not_finite_ends_the_epoch_within_a_few_batches():
+    callback = callbacks.StopWhenDiverged()
+    callback.model = types.SimpleNamespace(stop_training=False)
+    for batch in range(100):
+        callback.on_train_batch_end(batch, {"loss": tf.constant(1.0)})
+    assert not callback.model.stop_training
+    seen = 0
+    while not callback.model.stop_training:
+        callback.on_train_batch_end(seen, {"loss": tf.constant(np.nan)})
+        seen += 1
+    assert seen <= 32
 
 
 @pytest.mark.parametrize("balance", ["rejection", "class_weight"])
