@@ -65,7 +65,8 @@ def test_every_way_has_a_row_over_all_folds(small_dataset, tmp_path):
     data_dir = pathlib.Path(small_dataset.data_dir).parents[1]
     common = (
         *(f"--data_dir={data_dir}", "--dataset=nsynth_jsonwav", "--epochs=1"),
-        *("--batch_size=12", "--width=8", "--dense_units=16"),
+        *("--batch_size=12", "--width=4", "--depth=2", "--dense_units=16"),
+        *("--n_mels=32", "--hop_length=2000"),
         *("--protocol=instrument", "--folds=3"),
     )
     workdirs = []
