@@ -93,8 +93,8 @@ def main(arguments: list[str]) -> None:
         print(f"{workdir}: {fold + 1} of {len(flag.workdirs)}", flush=True)
         first = networks[workdir]
         records = _records_of(first)
-        notes = records.index.ids[_part(first, records, "test")].tolist()
-        for note in notes:
+        part = _part(first, records, "test")
+        for note in records.index.ids[part].tolist():
             other = tested.setdefault(note, workdir)
             if other != workdir:
                 raise UserError(
@@ -102,7 +102,7 @@ def main(arguments: list[str]) -> None:
                     "each fold expected"
                 )
         beside = networks[flag.beside[fold]] if flag.beside else None
-        truth, ways = answered(first, beside, records, others)
+        truth, ways = answered(first, beside, records, part, others)
         for name, log_probabilities in ways.items():
             said = log_probabilities.argmax(axis=1)
             right.setdefault(name, []).append(said == truth)
@@ -113,6 +113,7 @@ def answered(
     first: Network,
     beside: Network | None,
     records: "Records",
+    tested: "np.ndarray",
     others: "Records | None",
 ) -> tuple["np.ndarray", dict[str, "np.ndarray"]]:
     """The families of a fold's tested notes, and the answers by the way.
@@ -121,9 +122,9 @@ def answered(
       first: the run of the fold.
       beside: another of the same fold.
       records: the data set that both divide.
+      tested: its notes that are, bool [notes].
       others: notes that the gate tells the training notes from.
     """
-    tested = _part(first, records, "test")
     log_mels, truth = _log_mels(first, records, tested)
     own = _answers(first, log_mels)
     ways = {UNCHANGED: own.log_probabilities}
@@ -274,7 +275,7 @@ def _part(network: Network, records: "Records", name: str) -> "np.ndarray":
 def _log_mels(
     network: Network, records: "Records", selected: "np.ndarray"
 ) -> tuple["np.ndarray", "np.ndarray"]:
-    """Log-mels of notes, and their families as the network counts them."""
+    """Log-mels of notes, and their families, which are a run's own in its data set."""
     import numpy as np
     import tensorflow as tf
 
@@ -288,11 +289,7 @@ def _log_mels(
         real = weight.numpy() > 0
         log_mels.append(frontend(waveform).numpy()[real])
         families.append(family.numpy()[real])
-    labels = [
-        network.run.labels.index(name) if name in network.run.labels else -1
-        for name in records.index.families
-    ]
-    return np.concatenate(log_mels), np.array(labels)[np.concatenate(families)]
+    return np.concatenate(log_mels), np.concatenate(families)
 
 
 def _answers(network: Network, log_mels: "np.ndarray") -> Answers:

@@ -79,7 +79,6 @@ class Saver(keras.callbacks.Callback):
             metrics=trainee.metrics,
         )
         self._weights = tf.train.Checkpoint(model=trainee.classifier)
-        self._metrics_count = False
         self._restored_metrics: list[np.ndarray] | None = None
         self._steps_before = 0
         self._epoch_began = time.monotonic()
@@ -108,7 +107,6 @@ class Saver(keras.callbacks.Callback):
         self._record = facts["record"]
         if self._select == "best":
             self._take_over_best()
-        self._metrics_count = self.place.step > 0
         return True
 
     def check_together(self, checksum: str = "", *, fault: bool = False) -> None:
@@ -142,11 +140,11 @@ class Saver(keras.callbacks.Callback):
         """
         # The chief has written it before it comes here.
         self._vote.wait_for_all()
-        for looks in range(1, _LOOKS + 1):
+        for look in range(_LOOKS):
+            if look:
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
             if self._vote.all_agree(workfolder.read_config(workdir) is not None):
                 return
-            if looks < _LOOKS:
-                time.sleep(_SECONDS_BETWEEN_LOOKS)
         self.end()
         raise UserError(
             f"--workdir={workdir}: not seen by every worker; a folder that all of them "
@@ -164,11 +162,10 @@ class Saver(keras.callbacks.Callback):
             self.best = saved.facts
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        # Before Keras sets them to nothing. All workers together read such a figure.
-        if self._metrics_count:
+        # Of a begun epoch; Keras sets them to nothing. All workers read them together.
+        if self.place.step:
             variables = [v for m in self._trainee.metrics for v in m.variables]
             self._restored_metrics = [v.numpy() for v in variables]
-            self._metrics_count = False
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._steps_before = self.place.step

@@ -109,8 +109,8 @@ def _make(name: str, tpu: str) -> Placement:
         tf.config.list_logical_devices("CPU")
     )
     names = _names(device.name for device in devices)
-    strategy = tf.distribute.MirroredStrategy(names.split(", "))
-    words = f"mirrored, {len(devices)} replica(s) on {names}"
+    strategy = tf.distribute.MirroredStrategy(names)
+    words = f"mirrored, {len(names)} replica(s) on {', '.join(names)}"
     return Placement(strategy, True, 1, words)
 
 
@@ -138,14 +138,14 @@ def _multi_worker(cluster: dict | None) -> Placement:
     words = (
         f"multi_worker, {workers} worker(s), this is {task['type']} {task['index']}, "
         f"{strategy.num_replicas_in_sync} replica(s) in all, here on "
-        f"{_names(strategy.extended.worker_devices)}"
+        f"{', '.join(_names(strategy.extended.worker_devices))}"
     )
     return Placement(strategy, is_chief, workers, words)
 
 
-def _names(devices: Iterable[str]) -> str:
-    """Kind and number of each device, as `GPU:0, GPU:1`."""
-    return ", ".join(":".join(device.split(":")[-2:]) for device in devices)
+def _names(devices: Iterable[str]) -> list[str]:
+    """Kind and number of each device, as `GPU:0`."""
+    return [":".join(device.split(":")[-2:]) for device in devices]
 
 
 def _warn_of_idle_gpu() -> None:
