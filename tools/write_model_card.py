@@ -222,16 +222,10 @@ def _result(result: dict[str, Any]) -> str:
         lines.append(sections.single_words(spread))
     if "leakage" in result:
         lines.append(f"{leakage.in_words(result['leakage']).capitalize()}.")
-    # Without the places of this machine that the report has.
-    left_out = {
-        key: {**result[key], "file": result[key]["file"].rsplit("/", maxsplit=1)[-1]}
-        for key in ("excluded", "untested")
-        if key in result
-    }
     further = [
-        *sections.unchecked_words(result, reasons=False),
+        *sections.unchecked_words(result, places=False),
         *sections.reservations(result),
-        *sections.excluded_words(left_out),
+        *sections.excluded_words(result, places=False),
     ]
     lines += [f"{_sentence(words)}." for words in further]
     lines += ["", "| family | notes | recall | F1 |", "| --- | --- | --- | --- |"]

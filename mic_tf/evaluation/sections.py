@@ -1,5 +1,6 @@
 """The sections of a report that are drawn from `metrics.json` and the history alone."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -86,15 +87,15 @@ def single_words(spread: dict[str, Any]) -> str:
     return line
 
 
-def unchecked_words(result: dict[str, Any], *, reasons: bool = True) -> list[str]:
+def unchecked_words(result: dict[str, Any], *, places: bool = True) -> list[str]:
     """A line for each data set trained on in which no leakage was looked for.
 
     Args:
       result: what `metrics.json` says.
-      reasons: whether to say why, which may name places of this machine.
+      places: whether to say why, which may name places of this machine.
     """
     return [
-        f"leakage from {name} was not looked for" + (f": {reason}" if reasons else "")
+        f"leakage from {name} was not looked for" + (f": {reason}" if places else "")
         for name, reason in result.get("leakage_unchecked", {}).items()
     ]
 
@@ -117,14 +118,20 @@ def reservations(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def excluded_words(result: dict[str, Any]) -> list[str]:
-    """A line for each list of notes of the data set that are left out."""
+def excluded_words(result: dict[str, Any], *, places: bool = True) -> list[str]:
+    """A line for each list of notes of the data set that are left out.
+
+    Args:
+      result: what `metrics.json` says.
+      places: whether to say where the list lies on this machine.
+    """
     said = {
         "excluded": "notes are left out of training and test",
         "untested": "notes of the data set are not tested",
     }
     return [
-        f"{result[key]['notes']} {words} ({result[key]['file']})"
+        f"{result[key]['notes']} {words} "
+        f"({result[key]['file'] if places else os.path.basename(result[key]['file'])})"
         for key, words in said.items()
         if key in result
     ]

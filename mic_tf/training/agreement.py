@@ -13,8 +13,8 @@ _SECONDS_BETWEEN_VOTES = 1.0
 _MOST_STEPS_BETWEEN_VOTES = 1_000
 
 
-class StopVote:
-    """Lets the workers of a run agree to stop after the same step.
+class Agreement:
+    """Lets the workers of a run begin alike and stop after the same step.
 
     Saving is done by all workers together, so one alone cannot save when it is asked
     to stop. About once a second all add up who wants to stop: a sum of two numbers

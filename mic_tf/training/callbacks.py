@@ -17,7 +17,7 @@ from mic_tf import files
 from mic_tf.errors import UserError
 from mic_tf.pipeline.batches import Place
 from mic_tf.training import snapshots, workfolder
-from mic_tf.training.agreement import StopVote
+from mic_tf.training.agreement import Agreement
 from mic_tf.training.strategy import Placement
 from mic_tf.training.trainee import Trainee
 
@@ -63,7 +63,7 @@ class Saver(keras.callbacks.Callback):
         placement: Placement,
     ):
         super().__init__()
-        self._vote = StopVote(placement)
+        self._vote = Agreement(placement)
         self._record = {"epoch": 0, "score": -1.0}
         self._trainee = trainee
         self._checkpoints = files.join(workdir, workfolder.CHECKPOINTS)
