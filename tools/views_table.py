@@ -6,11 +6,11 @@ r"""What answers are worth that are made otherwise than a network was trained fo
 The notes that each fold of a cross-validation was tested with are answered again: by
 the mean over log-mels shifted by bands or frames, without what lies 60 dB below the
 loudest point, and with fewer decibels of range. With --beside, runs of the same folds
-that heard other notes, also by both at several shares, and with --other_notes by shares
-that a linear gate gives: a logistic regression of the first run's embedding that tells
-the fold's training notes, for which the other run speaks, from as many of
---other_notes. All folds are pooled: one row for each way, with the notes that it lost
-and won.
+that heard other notes, also by both at several shares of their log-probabilities or
+joined otherwise, and with --other_notes by shares that a linear gate gives: a logistic
+regression of the first run's embedding that tells the fold's training notes, for which
+the other run speaks, from as many of --other_notes. All folds are pooled: one row for
+each way, with the notes that it lost and won.
 """
 
 import pathlib
@@ -37,6 +37,9 @@ UNCHANGED = "as it is"
 
 SHARES = (0.8, 0.6, 0.5, 0.4, 0.2)
 """Of the first run beside the other."""
+
+JOINED_SHARE = 0.6
+"""The first run's, where two are joined otherwise than by log-probabilities."""
 
 _BATCH = 64
 
@@ -149,6 +152,7 @@ def answered(
         ways[f"{share:g} beside {1 - share:g}"] = (
             share * own.log_probabilities + (1 - share) * its
         )
+    ways |= joined(own.log_probabilities, its)
     ways["the one beside"] = its
     if others is not None:
         share = _gate(first, records, others, own.embeddings)
@@ -216,6 +220,37 @@ def moved(
         outside = (source < 0) | (source >= size)
         found[(slice(None),) * axis + (outside,)] = filling
     return found
+
+
+def joined(own: "np.ndarray", its: "np.ndarray") -> dict[str, "np.ndarray"]:
+    """Two networks' answers by ways other than a mean of log-probabilities.
+
+    Args:
+      own: log-probabilities [notes, families].
+      its: those of the network beside it.
+
+    Returns:
+      By the way, log-probabilities [notes, families], not always of sum 1: the mean of
+      probabilities; the answer of which the likeliest family is the likelier; the mean
+      of log-probabilities, each weighed by how far its entropy is below the most.
+    """
+    import numpy as np
+
+    def certainty(log_probabilities: "np.ndarray") -> "np.ndarray":
+        entropy = -(np.exp(log_probabilities) * log_probabilities).sum(axis=1)
+        return np.log(log_probabilities.shape[1]) - entropy[:, np.newaxis] + 1e-6
+
+    share = JOINED_SHARE
+    weight = share * certainty(own)
+    weight /= weight + (1 - share) * certainty(its)
+    surer = own.max(axis=1, keepdims=True) >= its.max(axis=1, keepdims=True)
+    return {
+        "mean of probabilities": np.log(
+            share * np.exp(own) + (1 - share) * np.exp(its)
+        ),
+        "the surer of both": np.where(surer, own, its),
+        "weights by entropy": weight * own + (1 - weight) * its,
+    }
 
 
 def table(right: dict[str, "np.ndarray"]) -> Iterator[str]:

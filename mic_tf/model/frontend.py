@@ -151,6 +151,12 @@ def _hz_to_mel(frequency: float) -> float:
     return 2595.0 * np.log10(1.0 + frequency / 700.0)
 
 
+def _is_asked_for_its_shape() -> bool:
+    """Whether a functional model is being put together: its graph is thrown away."""
+    graph = tf.compat.v1.get_default_graph()
+    return getattr(graph, "name", "").endswith("_scratch_graph")
+
+
 @keras.saving.register_keras_serializable(_PACKAGE)
 class LogMel(keras.layers.Layer):
     """Log-mel spectrogram of 16 kHz waveforms, scaled to about [-1, 1].
@@ -220,7 +226,9 @@ class LogMel(keras.layers.Layer):
 
     def call(self, waveform: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         decibels = self.decibels(waveform)
-        if 0 < self.skip_silence_db < self.top_db and not training:
+        skips = 0 < self.skip_silence_db < self.top_db and not training
+        # What Keras only asks the shape of is traced in vain, for a second.
+        if skips and not _is_asked_for_its_shape():
             decibels = self._without_silence_before(waveform, decibels)
         return 1.0 + 2.0 * decibels / self.top_db
 

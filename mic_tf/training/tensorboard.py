@@ -74,14 +74,15 @@ class Pictures(keras.callbacks.Callback):
         self._writer.flush()
 
     def _graph(self) -> tf.Graph:
-        """The way of one note from waveform to logits."""
-        classifier = self._trainee.classifier
+        """The way of one note from waveform to logits, silence before it as it is."""
+        frontend, network = networks.split_model(self._trainee.classifier)
         spec = tf.TensorSpec([1, NOTE_SAMPLES], tf.int16, "waveform")
 
         @tf.function
         @as_written
         def whole(waveform: tf.Tensor) -> tf.Tensor:
-            return classifier(waveform, training=False)
+            logits, _ = network(frontend(waveform, training=True), training=False)
+            return logits
 
         return whole.get_concrete_function(spec).graph
 

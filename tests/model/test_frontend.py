@@ -289,6 +289,27 @@ def test_an_attack_is_no_silence():
     np.testing.assert_array_equal(layer(nothing), as_it_is(nothing))
 
 
+def test_what_keras_asks_the_shape_of_is_not_traced_for_silence(monkeypatch):
+    asked = []
+    search = LogMel._without_silence_before
+
+    def counted(self, *args):
+        asked.append(self)
+        return search(self, *args)
+
+    monkeypatch.setattr(LogMel, "_without_silence_before", counted)
+    waveform = keras.Input([64_000], dtype="float32")
+    layer = LogMel(skip_silence_db=40.0)
+    log_mel = layer(waveform)
+    assert log_mel.shape == (None, 126, 96) and not asked
+    model = keras.Model(waveform, log_mel)
+    note = late(1.0, 0.01)
+    found = model(note).numpy()
+    assert asked
+    np.testing.assert_array_equal(found, layer(note))
+    assert np.abs(found - LogMel()(note)).max() > 0.1
+
+
 @pytest.mark.parametrize("on_accelerator", [False, True])
 def test_each_note_of_a_batch_is_moved_for_itself(monkeypatch, on_accelerator):
     monkeypatch.setattr(pieces, "on_accelerator", lambda: on_accelerator)

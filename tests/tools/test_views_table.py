@@ -36,6 +36,20 @@ def test_views_keep_what_they_are_about():
     assert len(found["that and as it is"]) == 2
 
 
+def test_two_answers_are_joined_in_other_ways():
+    own = np.log(np.float32([[0.6, 0.4], [0.05, 0.95], [0.5, 0.5]]))
+    its = np.log(np.float32([[0.1, 0.9], [0.9, 0.1], [0.2, 0.8]]))
+    found = views_table.joined(own, its)
+    np.testing.assert_allclose(
+        np.exp(found["mean of probabilities"][0]), [0.4, 0.6], atol=1e-6
+    )
+    np.testing.assert_array_equal(found["the surer of both"], [its[0], own[1], its[2]])
+    # What is undecided has no weight.
+    by_entropy = found["weights by entropy"]
+    np.testing.assert_allclose(by_entropy[2], its[2], atol=1e-4)
+    assert (by_entropy[:2] > np.minimum(own, its)[:2]).all()
+
+
 def test_lost_and_won_are_against_what_is_as_it_was():
     before, after = np.array([True, True, False, False]), np.array([True] + [False] * 3)
     after = after | np.array([False, False, True, True])
@@ -94,5 +108,6 @@ def test_every_way_has_a_row_over_all_folds(small_dataset, tmp_path):
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]] == [
         *(views_table.UNCHANGED, *ways),
         *(f"{share:g} beside {1 - share:g}" for share in views_table.SHARES),
+        *views_table.joined(np.zeros((1, 2)), np.zeros((1, 2))),
         *("the one beside", "a gate"),
     ]
