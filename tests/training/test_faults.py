@@ -201,7 +201,12 @@ def test_full_disk_is_one_line_and_leaves_nothing_that_looks_whole(
 
 
 TRAIN_TO_THE_END = """
-    run = changed("train", epochs=6, checkpoint_every=1, deterministic=True)
+    import dataclasses
+    from tests.training.test_trainer import WHOLE
+    train = dataclasses.replace(
+        WHOLE.train, epochs=6, checkpoint_every=1, deterministic=True
+    )
+    run = dataclasses.replace(WHOLE, train=train)
     trainer.train(run, sys.argv[1], builder)
 """
 

@@ -35,11 +35,20 @@ from mic_tf.training import (
 from tests import processes
 from tests.conftest import make_note, write_dataset
 
+# Without what takes a second each to trace or to compile, whatever the size.
 SMALL = RunSettings(
     data=DataSettings(dataset="nsynth_jsonwav", balance="none"),
+    frontend=FrontEndSettings(n_mels=32, hop_length=2000, skip_silence_db=0.0),
+    augment=AugmentSettings(roll_bands=2, time_masks=1),
+    network=NetworkSettings(width=4, dense_units=16, depth=2),
+    train=TrainSettings(epochs=2, batch_size=6, learning_rate=5e-3, fused_norm=False),
+)
+
+# With all of it, in the same size.
+WHOLE = dataclasses.replace(
+    SMALL,
     frontend=FrontEndSettings(n_mels=32, hop_length=2000),
     augment=AugmentSettings(roll_bands=2, time_masks=1, noise_snr_db=20.0),
-    network=NetworkSettings(width=4, dense_units=16, depth=2),
     train=TrainSettings(epochs=2, batch_size=6, learning_rate=5e-3),
 )
 
