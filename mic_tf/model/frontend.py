@@ -237,7 +237,11 @@ class LogMel(keras.layers.Layer):
         count = pieces.count(waveform.shape[0])
         if count == 1:
             return self._decibels(waveform)
-        parts = [self._decibels(part) for part in tf.split(waveform, count)]
+        of_piece = self._decibels
+        if not tf.executing_eagerly():
+            # Traced once for all; TensorFlow puts what it does in place of each call.
+            of_piece = tf.function(of_piece, autograph=False)
+        parts = [of_piece(part) for part in tf.split(waveform, count)]
         return tf.concat(parts, axis=0)
 
     def _decibels(self, waveform: tf.Tensor) -> tf.Tensor:
