@@ -9,6 +9,7 @@ any place. What hardly moves, as silence between two sounds, is left out. One ro
 each other file, with the recordings of which more than half is shared.
 """
 
+import functools
 import pathlib
 import struct
 import sys
@@ -27,10 +28,14 @@ if TYPE_CHECKING:
 IN_A_ROW = 24
 
 LEAST_SWING = 64
-"""Between the highest and the lowest of so many in a row, of 65,536; else silence."""
+"""Between the highest and the lowest of either half of a row, of 65,536; else silence.
+
+Of one half alone, the first samples behind silence would be in many files by chance.
+"""
 
 _AT_ONCE = 1 << 22
 _HEADER = struct.Struct("<20s5IBbHH")
+_COMPRESSED, _IN_ROM = 0x10, 0x8000
 _SHOWN = 12
 
 
@@ -87,12 +92,12 @@ def read(path: str) -> Sounds:
     if content[8:12] != b"sfbk" or not {b"smpl", b"shdr"} <= set(chunks):
         raise UserError(f"{path}: no SoundFont 2 file; an .sf2 expected")
     recordings = []
-    # The last header ends the list.
-    whole = len(chunks[b"shdr"]) // _HEADER.size * _HEADER.size
+    # The last header ends the list and means nothing else.
+    whole = max(len(chunks[b"shdr"]) // _HEADER.size - 1, 0) * _HEADER.size
     for name, first, end, *_, kind in _HEADER.iter_unpack(chunks[b"shdr"][:whole]):
-        if kind & 0x10:
+        if kind & _COMPRESSED:
             raise UserError(f"{path}: its samples are compressed; an .sf2 expected")
-        if end > first:
+        if end > first and not kind & _IN_ROM:
             text = name.split(b"\0")[0].decode("latin-1").strip()
             recordings.append((text, first, end))
     samples = chunks[b"smpl"]
@@ -146,19 +151,22 @@ def _prints(samples: "np.ndarray") -> tuple["np.ndarray", "np.ndarray"]:
     import numpy as np
 
     rows = max(len(samples) - IN_A_ROW + 1, 0)
-    prints = np.zeros(rows, np.uint64)
-    highest = np.full(rows, -(1 << 15), np.int32)
-    lowest = np.full(rows, 1 << 15, np.int32)
     values = samples.astype(np.int32)
     mixed = (values + (1 << 15)).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= mixed >> np.uint64(29)
+    prints = np.zeros(rows, np.uint64)
     for behind in range(IN_A_ROW):
         prints = prints * np.uint64(0xD6E8FEB86659FD93)
         prints += mixed[behind : behind + rows]
-        part = values[behind : behind + rows]
-        np.maximum(highest, part, out=highest)
-        np.minimum(lowest, part, out=lowest)
-    return prints, highest - lowest >= LEAST_SWING
+    moves = np.ones(rows, bool)
+    half = IN_A_ROW // 2
+    for start in (0, half):
+        parts = [values[at : at + rows] for at in range(start, start + half)]
+        swing = functools.reduce(np.maximum, parts) - functools.reduce(
+            np.minimum, parts
+        )
+        moves &= swing >= LEAST_SWING
+    return prints, moves
 
 
 if __name__ == "__main__":

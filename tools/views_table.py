@@ -223,7 +223,7 @@ def moved(
 
 
 def joined(own: "np.ndarray", its: "np.ndarray") -> dict[str, "np.ndarray"]:
-    """Two networks' answers by ways other than a mean of log-probabilities.
+    """Two networks' answers joined otherwise than by their log-probabilities' mean.
 
     Args:
       own: log-probabilities [notes, families].
@@ -231,8 +231,9 @@ def joined(own: "np.ndarray", its: "np.ndarray") -> dict[str, "np.ndarray"]:
 
     Returns:
       By the way, log-probabilities [notes, families], not always of sum 1: the mean of
-      probabilities; the answer of which the likeliest family is the likelier; the mean
-      of log-probabilities, each weighed by how far its entropy is below the most.
+      probabilities, by `JOINED_SHARE`; the answer of which the likeliest family is the
+      likelier; the mean of log-probabilities, each weighed by its share and by how far
+      its entropy is below the most.
     """
     import numpy as np
 

@@ -153,6 +153,8 @@ def _hz_to_mel(frequency: float) -> float:
 
 def _is_asked_for_its_shape() -> bool:
     """Whether a functional model is being put together: its graph is thrown away."""
+    if tf.executing_eagerly():
+        return False
     graph = tf.compat.v1.get_default_graph()
     return getattr(graph, "name", "").endswith("_scratch_graph")
 

@@ -41,6 +41,7 @@ class Pictures(keras.callbacks.Callback):
         super().__init__()
         self._writer = tf.summary.create_file_writer(files.join(logs, "pictures"))
         self._trainee = trainee
+        self._frontend, self._network = networks.split_model(trainee.classifier)
         self._records = records
         self._train = train
         self._settings = settings
@@ -75,13 +76,13 @@ class Pictures(keras.callbacks.Callback):
 
     def _graph(self) -> tf.Graph:
         """The way of one note from waveform to logits, silence before it as it is."""
-        frontend, network = networks.split_model(self._trainee.classifier)
         spec = tf.TensorSpec([1, NOTE_SAMPLES], tf.int16, "waveform")
 
         @tf.function
         @as_written
         def whole(waveform: tf.Tensor) -> tf.Tensor:
-            logits, _ = network(frontend(waveform, training=True), training=False)
+            log_mel = self._frontend(waveform, training=True)
+            logits, _ = self._network(log_mel, training=False)
             return logits
 
         return whole.get_concrete_function(spec).graph
@@ -97,15 +98,14 @@ class Pictures(keras.callbacks.Callback):
         )
         waveform, label, _, _ = next(iter(dataset))
         target = tf.one_hot(label, len(self._records.index.families))
-        frontend, _ = networks.split_model(self._trainee.classifier)
         settings = self._settings
         with randomness.step_randomness(settings.train.seed, tf.constant(0)):
             changed, _ = augment.augment_waveforms(waveform, target, settings.augment)
-            log_mel = frontend(changed, training=True)
+            log_mel = self._frontend(changed, training=True)
             after = augment.augment_log_mel(
                 log_mel, settings.augment, settings.frontend
             )
-            before = frontend(waveform, training=True)
+            before = self._frontend(waveform, training=True)
         return _picture(before), _picture(after)
 
     def _confusion(self) -> np.ndarray:

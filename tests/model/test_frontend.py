@@ -83,6 +83,26 @@ def test_a_batch_in_pieces_gives_what_its_notes_give_alone(batch):
     assert whole.shape == (batch, 16, 96)
     alone = [layer.decibels(tf.constant(note[np.newaxis])) for note in waveforms]
     assert np.abs(whole - np.concatenate(alone)).max() < 1e-3
+    for jit in (False, True):
+        in_graph = tf.function(layer.decibels, jit_compile=jit)(tf.constant(waveforms))
+        assert np.abs(whole - in_graph.numpy()).max() < 1e-3
+
+
+def test_pieces_of_a_batch_are_traced_once(monkeypatch):
+    traced = []
+    original = LogMel._decibels
+
+    def counted(self, waveform):
+        traced.append(waveform.shape)
+        return original(self, waveform)
+
+    monkeypatch.setattr(LogMel, "_decibels", counted)
+    layer = LogMel()
+    waveforms = tf.zeros([32, 8000], tf.int16)
+    tf.function(layer.decibels).get_concrete_function(waveforms)
+    assert traced == [(4, 8000)]
+    layer.decibels(waveforms)
+    assert traced == [(4, 8000)] * 9
 
 
 @pytest.mark.parametrize(

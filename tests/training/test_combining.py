@@ -25,7 +25,7 @@ from tests.conftest import make_note, own_lines, write_dataset
 
 SMALL = RunSettings(
     data=DataSettings(dataset="nsynth_jsonwav", balance="none"),
-    frontend=FrontEndSettings(n_mels=32, hop_length=2000, skip_silence_db=0.0),
+    frontend=FrontEndSettings(n_mels=32, hop_length=2000),
     network=NetworkSettings(width=4, dense_units=16, depth=2),
     train=TrainSettings(epochs=1, batch_size=6, learning_rate=5e-3, fused_norm=False),
 )

@@ -394,7 +394,8 @@ def test_bands_that_hear_nothing_are_warned_of(caplog):
     ids=lambda t: "-".join(map(str, *t.items())),
 )
 def test_options_of_the_step_train(small_dataset, tmp_path, train):
-    trainer.train(changed("train", **train), str(tmp_path), small_dataset)
+    run = dataclasses.replace(WHOLE, train=dataclasses.replace(WHOLE.train, **train))
+    trainer.train(run, str(tmp_path), small_dataset)
     rows = callbacks.read_history(str(tmp_path))
     assert np.isfinite(float(rows[-1]["loss"]))
     run = workfolder.load_run(str(tmp_path))
@@ -548,10 +549,10 @@ TWO_REPLICAS = """
     cpu = tf.config.list_physical_devices("CPU")[0]
     device = tf.config.LogicalDeviceConfiguration()
     tf.config.set_logical_device_configuration(cpu, [device, device])
-    from tests.training.test_trainer import SMALL
+    from tests.training.test_trainer import WHOLE
     from mic_tf.training import strategy, trainer
     builder = tfds.builder_from_directory(sys.argv[2])
-    summary = trainer.train(SMALL, sys.argv[1], builder)
+    summary = trainer.train(WHOLE, sys.argv[1], builder)
     assert summary["replicas"] == 2, summary
 """
 
