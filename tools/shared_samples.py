@@ -58,19 +58,21 @@ def main(arguments: list[str]) -> None:
     if arguments or not flag.soundfont or not flag.others:
         raise UserError("--soundfont, --others: missing; files, and flags only")
     own = read(flag.soundfont)
+    rows = Rows(own.samples)
     print("| SoundFont | other | shared | recordings shared | of | their names |")
     print("| --- | --- | --- | --- | --- | --- |")
     for path in flag.others:
-        is_shared, counts = shared(own.samples, read(path).samples)
+        is_shared = rows.shared(read(path).samples)
         names = [
             name
             for name, first, end in own.recordings
-            if 2 * is_shared[first:end].sum() > max(counts[first:end].sum(), 1)
+            if 2 * is_shared[first:end].sum() > max(rows.counts[first:end].sum(), 1)
         ]
+        share = 100 * is_shared.sum() / max(rows.counts.sum(), 1)
         more = ", …" if len(names) > _SHOWN else ""
         print(
             f"| {pathlib.Path(flag.soundfont).name} | {pathlib.Path(path).name} "
-            f"| {100 * is_shared.sum() / max(counts.sum(), 1):.1f}% | {len(names)} "
+            f"| {share:.1f}% | {len(names)} "
             f"| {len(own.recordings)} | {', '.join(names[:_SHOWN])}{more} |",
             flush=True,
         )
@@ -84,10 +86,12 @@ def read(path: str) -> Sounds:
     """
     import numpy as np
 
+    from mic_tf import files
+
     try:
         content = pathlib.Path(path).expanduser().read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
+        raise UserError(f"{path}: {files.reason(error)}") from error
     chunks = dict(_chunks(content))
     if content[8:12] != b"sfbk" or not {b"smpl", b"shdr"} <= set(chunks):
         raise UserError(f"{path}: no SoundFont 2 file; an .sf2 expected")
@@ -115,58 +119,81 @@ def _chunks(content: bytes, start: int = 12):
         start += 8 + size + size % 2
 
 
-def shared(own: "np.ndarray", other: "np.ndarray") -> tuple["np.ndarray", "np.ndarray"]:
-    """Which samples of one are in the other, too.
+class Rows:
+    """The rows of samples of a SoundFont that move, to be looked for in others.
 
     Args:
-      own: int16 [n].
-      other: int16 [m].
+      samples: int16 [n].
 
-    Returns:
-      Of each sample whether it is, and whether it is no silence, bool [n].
+    Attributes:
+      counts: of each sample whether it is in such a row, bool [n].
     """
+
+    def __init__(self, samples: "np.ndarray"):
+        import numpy as np
+
+        self._starts = np.flatnonzero(_moves(samples))
+        self._known, self._place = np.unique(
+            _prints(samples)[self._starts], return_inverse=True
+        )
+        self.counts = self._covered(self._starts, len(samples))
+
+    def shared(self, other: "np.ndarray") -> "np.ndarray":
+        """Which samples are in a row that another file has too, bool [n].
+
+        Args:
+          other: its samples, int16 [m].
+        """
+        import numpy as np
+
+        is_there = np.zeros(len(self._known), bool)
+        step = _AT_ONCE - IN_A_ROW + 1
+        for start in range(0, len(other) if len(self._known) else 0, step):
+            prints = _prints(other[start : start + _AT_ONCE])
+            where = np.searchsorted(self._known, prints)
+            where = np.minimum(where, len(self._known) - 1)
+            is_there[where[self._known[where] == prints]] = True
+        return self._covered(self._starts[is_there[self._place]], len(self.counts))
+
+    @staticmethod
+    def _covered(starts: "np.ndarray", count: int) -> "np.ndarray":
+        """Which of so many samples are in the rows that start there."""
+        import numpy as np
+
+        covered = np.zeros(count, bool)
+        for behind in range(IN_A_ROW):
+            covered[starts + behind] = True
+        return covered
+
+
+def _prints(samples: "np.ndarray") -> "np.ndarray":
+    """Of each row of samples a number that tells it, uint64."""
     import numpy as np
 
-    counts = np.zeros(len(own), bool)
-    found = np.zeros(len(own), bool)
-    prints, moves = _prints(own)
-    if not moves.any():
-        return found, counts
-    known, place = np.unique(prints[moves], return_inverse=True)
-    is_there = np.zeros(len(known), bool)
-    step = _AT_ONCE - IN_A_ROW + 1
-    for start in range(0, len(other), step):
-        its, _ = _prints(other[start : start + _AT_ONCE])
-        where = np.minimum(np.searchsorted(known, its), len(known) - 1)
-        is_there[where[known[where] == its]] = True
-    starts = np.flatnonzero(moves)
+    rows = max(len(samples) - IN_A_ROW + 1, 0)
+    mixed = samples.astype(np.uint16).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= mixed >> np.uint64(29)
+    prints = np.zeros(rows, np.uint64)
     for behind in range(IN_A_ROW):
-        counts[starts + behind] = True
-        found[starts[is_there[place]] + behind] = True
-    return found, counts
+        prints *= np.uint64(0xD6E8FEB86659FD93)
+        prints += mixed[behind : behind + rows]
+    return prints
 
 
-def _prints(samples: "np.ndarray") -> tuple["np.ndarray", "np.ndarray"]:
-    """Of each row of samples a number that tells it, uint64, and whether it moves."""
+def _moves(samples: "np.ndarray") -> "np.ndarray":
+    """Of each row of samples whether it does, bool."""
     import numpy as np
 
     rows = max(len(samples) - IN_A_ROW + 1, 0)
     values = samples.astype(np.int32)
-    mixed = (values + (1 << 15)).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    mixed ^= mixed >> np.uint64(29)
-    prints = np.zeros(rows, np.uint64)
-    for behind in range(IN_A_ROW):
-        prints = prints * np.uint64(0xD6E8FEB86659FD93)
-        prints += mixed[behind : behind + rows]
     moves = np.ones(rows, bool)
     half = IN_A_ROW // 2
     for start in (0, half):
         parts = [values[at : at + rows] for at in range(start, start + half)]
-        swing = functools.reduce(np.maximum, parts) - functools.reduce(
-            np.minimum, parts
-        )
-        moves &= swing >= LEAST_SWING
-    return prints, moves
+        highest = functools.reduce(np.maximum, parts)
+        lowest = functools.reduce(np.minimum, parts)
+        moves &= highest - lowest >= LEAST_SWING
+    return moves
 
 
 if __name__ == "__main__":

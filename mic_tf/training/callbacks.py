@@ -63,7 +63,7 @@ class Saver(keras.callbacks.Callback):
         placement: Placement,
     ):
         super().__init__()
-        self._vote = Agreement(placement)
+        self._agreement = Agreement(placement)
         self._record = {"epoch": 0, "score": -1.0}
         self._trainee = trainee
         self._checkpoints = files.join(workdir, workfolder.CHECKPOINTS)
@@ -120,7 +120,7 @@ class Saver(keras.callbacks.Callback):
           UserError: they do; each raises it.
         """
         epoch, step = (-1, 0) if fault else (self.place.epoch, self.place.step)
-        if self._vote.all_begin_alike(epoch, step, checksum):
+        if self._agreement.all_begin_alike(epoch, step, checksum):
             return
         self.end()
         if not fault:
@@ -139,11 +139,11 @@ class Saver(keras.callbacks.Callback):
           UserError: there is one; each worker raises it.
         """
         # The chief has written it before it comes here.
-        self._vote.wait_for_all()
+        self._agreement.wait_for_all()
         for look in range(_LOOKS):
             if look:
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
-            if self._vote.all_agree(workfolder.read_config(workdir) is not None):
+            if self._agreement.all_agree(workfolder.read_config(workdir) is not None):
                 return
         self.end()
         raise UserError(
@@ -182,7 +182,7 @@ class Saver(keras.callbacks.Callback):
             return
         self.place = Place(self.place.epoch, step)
         due = self._every and step // self._every > before // self._every
-        stopping = self._vote.decide(self.stop_requested)
+        stopping = self._agreement.decide(self.stop_requested)
         if due or stopping:
             self._check_finite(logs, self.place.epoch)
             self._save()
@@ -214,7 +214,7 @@ class Saver(keras.callbacks.Callback):
         self.place = Place(epoch + 1, 0)
         self.begun_seconds = 0.0
         self._save()
-        if self._vote.decide(self.stop_requested, now=True):
+        if self._agreement.decide(self.stop_requested, now=True):
             self._stop()
 
     def epoch_seconds(self) -> float:
@@ -226,7 +226,7 @@ class Saver(keras.callbacks.Callback):
 
     def end(self) -> None:
         """Comes behind all that workers do together, so that each has it."""
-        self._vote.end()
+        self._agreement.end()
 
     def _check_finite(self, logs: dict | None, epoch: int) -> None:
         """Refuses to save figures or weights that are not finite."""
@@ -245,7 +245,7 @@ class Saver(keras.callbacks.Callback):
             )
 
     def _stop(self) -> NoReturn:
-        self._vote.wait_for_all()
+        self._agreement.wait_for_all()
         self.end()
         logging.info("stopped; the state is saved, start again to go on")
         raise Preempted

@@ -60,17 +60,18 @@ def test_what_two_files_share_is_found_wherever_it_lies(tmp_path, monkeypatch):
     # Where the other file is looked at in pieces nothing at their edges is missed.
     for at_once in (1 << 22, 100):
         monkeypatch.setattr(shared_samples, "_AT_ONCE", at_once)
-        is_shared, counts = shared_samples.shared(first.samples, second.samples)
+        rows = shared_samples.Rows(first.samples)
+        is_shared = rows.shared(second.samples)
         by_name = {n: int(is_shared[a:b].sum()) for n, a, b in first.recordings}
         assert by_name == {"Piano": 0, "Flute": 300, "Silence": 0}
-        assert not counts[first.recordings[2][1] + 30 :].any()
+        assert not rows.counts[first.recordings[2][1] + 30 :].any()
 
 
 def test_silence_is_no_sound_in_common():
     silence = np.zeros(1_000, np.int16)
-    is_shared, counts = shared_samples.shared(silence, silence)
-    assert not is_shared.any() and not counts.any()
-    assert not shared_samples.shared(sound(1, 10), silence)[0].any()
+    rows = shared_samples.Rows(silence)
+    assert not rows.shared(silence).any() and not rows.counts.any()
+    assert not shared_samples.Rows(sound(1, 10)).shared(silence).any()
 
 
 def test_the_table_has_a_row_for_each_other_file(tmp_path):

@@ -82,12 +82,14 @@ def test_what_cannot_be_tried_is_said(arguments, said):
 
 
 @pytest.mark.slow
-def test_what_is_tried_trains_otherwise(small_dataset, tmp_path):
+def test_what_is_tried_trains_otherwise_and_nothing_as_train_does(
+    small_dataset, tmp_path
+):
     data_dir = pathlib.Path(small_dataset.data_dir).parents[1]
 
-    def loss(name: str, *arguments: str) -> str:
+    def loss(name: str, *arguments: str, program=("tools/train_prototype.py",)) -> str:
         finished = processes.run(
-            "tools/train_prototype.py",
+            *program,
             *(f"--workdir={tmp_path / name}", f"--data_dir={data_dir}"),
             *("--dataset=nsynth_jsonwav", "--epochs=1", "--batch_size=12"),
             *("--deterministic", "--width=4", "--depth=2", "--dense_units=16"),
@@ -98,6 +100,7 @@ def test_what_is_tried_trains_otherwise(small_dataset, tmp_path):
         return callbacks.read_history(str(tmp_path / name))[0]["loss"]
 
     nothing = loss("nothing")
+    assert loss("train", program=("-m", "mic_tf.train")) == nothing
     assert loss("holes", "--prototype=holes") != nothing
     start = f"--init_from={tmp_path / 'nothing'}"
     assert loss("distil", "--prototype=distil", start) != loss("further", start)

@@ -166,7 +166,7 @@ def fails_with(message: str, monkeypatch) -> None:
 PREAMBLE = """
     import resource, signal, sys
     import tensorflow_datasets as tfds
-    from tests.training.test_trainer import SMALL, changed
+    from tests.training.test_trainer import SMALL, WHOLE, changed
     from mic_tf.errors import UserError
     from mic_tf.training import trainer
     builder = tfds.builder_from_directory(sys.argv[2])
@@ -201,12 +201,7 @@ def test_full_disk_is_one_line_and_leaves_nothing_that_looks_whole(
 
 
 TRAIN_TO_THE_END = """
-    import dataclasses
-    from tests.training.test_trainer import WHOLE
-    train = dataclasses.replace(
-        WHOLE.train, epochs=6, checkpoint_every=1, deterministic=True
-    )
-    run = dataclasses.replace(WHOLE, train=train)
+    run = changed("train", WHOLE, epochs=6, checkpoint_every=1, deterministic=True)
     trainer.train(run, sys.argv[1], builder)
 """
 

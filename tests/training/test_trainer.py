@@ -53,9 +53,9 @@ WHOLE = dataclasses.replace(
 )
 
 
-def changed(section, **values) -> RunSettings:
-    part = dataclasses.replace(getattr(SMALL, section), **values)
-    return dataclasses.replace(SMALL, **{section: part})
+def changed(section, run=SMALL, **values) -> RunSettings:
+    part = dataclasses.replace(getattr(run, section), **values)
+    return dataclasses.replace(run, **{section: part})
 
 
 def weights_of(workdir) -> list[np.ndarray]:
@@ -394,8 +394,7 @@ def test_bands_that_hear_nothing_are_warned_of(caplog):
     ids=lambda t: "-".join(map(str, *t.items())),
 )
 def test_options_of_the_step_train(small_dataset, tmp_path, train):
-    run = dataclasses.replace(WHOLE, train=dataclasses.replace(WHOLE.train, **train))
-    trainer.train(run, str(tmp_path), small_dataset)
+    trainer.train(changed("train", WHOLE, **train), str(tmp_path), small_dataset)
     rows = callbacks.read_history(str(tmp_path))
     assert np.isfinite(float(rows[-1]["loss"]))
     run = workfolder.load_run(str(tmp_path))
