@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> int:
 
     from mic_tf import files
     from mic_tf.datasets import catalogue
-    from mic_tf.evaluation import division, evaluator, heard, report, sections
+    from mic_tf.evaluation import checks, division, evaluator, heard, report, sections
     from mic_tf.pipeline import batches
     from mic_tf.training import callbacks
 
@@ -103,6 +103,8 @@ def main(arguments: list[str]) -> int:
         _beside(flag.workdir or flag.model), "eval", evaluator.folder_name(name, split)
     )
     files.check_writable(folder)
+    if other is not None:
+        checks.check_comparable(other, records, partition.part(split))
     found = evaluator.answers(
         subject, records, partition.part(split), batch_size=flag.batch_size
     )

@@ -157,6 +157,17 @@ def test_the_card_tells_networks_apart_and_counts_the_notes_of_the_archives(run)
     assert "the publisher's archives, here of 3 training notes:" in card
 
 
+@pytest.mark.parametrize(
+    "other", [{"labels": ["banjo", "koto"]}, {"temperature": 0.25}]
+)
+def test_figures_of_another_run_are_refused(run, other):
+    path = run / "run" / "eval" / "nsynth_jsonwav-valid" / "metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **other}))
+    done = write_card(run)
+    assert done.returncode == 2
+    assert "not the run that" in done.stderr and not done.stdout
+
+
 def test_data_of_unknown_licence_is_refused(run):
     name_soundfonts(run, "FluidR3_GM.sf2", "TimGM6mb.sf2")
     finished = write_card(run)

@@ -72,6 +72,42 @@ def test_what_was_not_looked_at_may_have_been_heard_too(workdir):
         assert all(words in row for row in runs_table.rows([str(workdir)]))
 
 
+def written(workdir, **changes) -> None:
+    for path in workdir.glob("eval/*/metrics.json"):
+        path.write_text(json.dumps({**RESULT, **changes}))
+
+
+def test_near_twins_in_training_and_the_fold_stand_in_the_row(workdir):
+    written(workdir, leakage={"instrument_share": 0.0, "twin_share": 0.25})
+    assert all("0%, near twins of 25.0%" in row for row in rows_of(workdir))
+    written(workdir, protocol="instrument")
+    assert all("instrument, fold 0 of 5" in row for row in rows_of(workdir))
+
+
+def rows_of(workdir) -> list[tuple[str, ...]]:
+    return runs_table.rows([str(workdir)])
+
+
+def test_figures_from_before_the_end_of_the_training_are_left_out(workdir, caplog):
+    test = workdir / "eval" / "soundfont_notes-test" / "metrics.json"
+    test.write_text(json.dumps({**RESULT, "unfinished": "1 of 12 epochs"}))
+    assert len(rows_of(workdir)) == 2
+    (workdir / "summary.json").write_text("{}")
+    assert [row[2] for row in rows_of(workdir)] == ["soundfont_notes/1.0.0 valid"]
+    assert f"{test}: measured before the training went on" in caplog.text
+    (workdir / "eval" / "soundfont_notes-valid" / "metrics.json").unlink()
+    with pytest.raises(UserError, match="not evaluated yet"):
+        rows_of(workdir)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"n": 12}'])
+def test_another_programs_figures_are_one_line(workdir, content):
+    path = workdir / "eval" / "soundfont_notes-test" / "metrics.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=f"{path}: no accuracy; evaluate it again"):
+        rows_of(workdir)
+
+
 def test_folders_of_one_name_are_told_apart(workdir, tmp_path):
     folders = [tmp_path / name / "0" for name in ("a", "b")]
     for folder in folders:

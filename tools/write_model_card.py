@@ -64,11 +64,11 @@ def main(arguments: list[str]) -> None:
     from mic_tf.training import workfolder
 
     contract = contracts.read(_MODEL.value)
-    paths = workfolder.metrics_paths(_WORKDIR.value)
-    if not paths:
+    results = workfolder.evaluations(_WORKDIR.value)
+    if not results:
         folder = pathlib.Path(_WORKDIR.value, workfolder.EVALUATION)
         raise UserError(f"{folder}: no metrics.json; evaluate the run first")
-    results = [files.read_json(path) for path in paths]
+    _check_of_the_model(results, contract)
     parts = [
         _head(contract),
         _data(contract, _DATA_DIR.value),
@@ -84,6 +84,21 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"{_MODEL.value}: {size:.1f} MB; {_LARGEST.value} at most")
     files.write_text(str(card), text)
     print(f"{card}: {size:.1f} MB with the model")
+
+
+def _check_of_the_model(results: list[dict[str, Any]], contract) -> None:
+    """Refuses figures of a run that the export was not made of."""
+    for result in results:
+        # Earlier programs did not write the temperature.
+        temperature = result.get("temperature", contract.temperature)
+        if (tuple(result["labels"]), temperature) != (
+            contract.labels,
+            contract.temperature,
+        ):
+            raise UserError(
+                f"--workdir={_WORKDIR.value}: not the run that {_MODEL.value} was made "
+                "of (other families or temperature); give that run"
+            )
 
 
 def _head(contract) -> str:

@@ -3,6 +3,11 @@
 Notes of one instrument are wrong together, so resampling notes would pretend to far
 more evidence than there is. What is drawn again, with replacement and within each
 family, is whole instruments (the cluster bootstrap: Davison and Hinkley 1997, 3.8).
+
+Of a family's m instruments m - 1 are drawn, each counting m / (m - 1) times (Rao and Wu
+1988): m of m would spread by (m - 1) / m of the variance that other instruments have, a
+half where there are two. A single family of few instruments would still be promised too
+much, as those few may all be alike by chance.
 """
 
 import dataclasses
@@ -13,6 +18,8 @@ import numpy as np
 from mic_tf.evaluation import metrics
 
 REPLICATES = 2_000
+FEWEST = 5
+"""Instruments from which on a family has an interval of its own."""
 _LEVEL = (2.5, 97.5)
 _HEADLINE = ("accuracy", "balanced_accuracy", "macro_f1")
 
@@ -26,9 +33,10 @@ def intervals(
 ) -> dict[str, Any]:
     """95 % intervals of the headline figures and of each family's recall and F1.
 
-    A family with a single instrument has no spread to resample; it gets no interval,
-    and where there is one, neither do the headline figures. They are then given once
-    more over the other families alone.
+    Where a family has a single instrument, which has no spread to resample, the
+    headline figures get no interval; they are then given once more over the other
+    families alone. A family of few instruments gets none for itself, and no figure does
+    that is the same whichever instruments are drawn.
 
     Args:
       truth: int [notes].
@@ -39,7 +47,8 @@ def intervals(
 
     Returns:
       `accuracy`, `balanced_accuracy`, `macro_f1`: `[low, high]` or None; `per_family`:
-      `recall` and `f1` of each family that has an interval;
+      `recall` and `f1`, each `[low, high]` or None, of each family of `FEWEST`
+      instruments or more;
       `single_instrument_families`; `without_them`: figures and intervals of the other
       families, or None; `instruments`; `method`.
     """
@@ -53,7 +62,7 @@ def intervals(
     )
     result: dict[str, Any] = {
         "method": f"bootstrap over {len(family)} instruments, stratified by family, "
-        f"{REPLICATES} replicates, 95 %",
+        f"{REPLICATES} replicates, about 95 %",
         "instruments": len(family),
         "single_instrument_families": [labels[i] for i in single],
         "without_them": None,
@@ -67,7 +76,7 @@ def intervals(
     figures = _per_family(samples)
     result["per_family"] = {
         labels[i]: {name: _interval(values[:, i]) for name, values in figures.items()}
-        for i in np.flatnonzero(resampled)
+        for i in np.flatnonzero(counts >= FEWEST)
     }
     return result
 
@@ -117,10 +126,11 @@ def _resampled(
     hits, truths, answers, without = np.zeros([4, REPLICATES, confusions.shape[1]])
     for i in np.unique(family):
         own = confusions[family == i]
+        drawn = max(len(own) - 1, 1)
         weights = random.multinomial(
-            len(own), np.full(len(own), 1 / len(own)), size=REPLICATES
+            drawn, np.full(len(own), 1 / len(own)), size=REPLICATES
         )
-        rows = weights @ own
+        rows = weights @ own * (len(own) / drawn)
         hits[:, i], truths[:, i] = rows[:, i], rows.sum(axis=1)
         answers += rows
         without += rows * several[i]
@@ -166,7 +176,10 @@ def _others(
     }
 
 
-def _interval(values: np.ndarray) -> list[float]:
+def _interval(values: np.ndarray) -> list[float] | None:
+    """None where no draw differs: that says nothing of other instruments."""
+    if np.ptp(values) < 1e-9:
+        return None
     return [float(v) for v in np.percentile(values, _LEVEL)]
 
 

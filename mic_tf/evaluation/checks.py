@@ -79,6 +79,18 @@ def _matched(path: str, records: Records) -> int:
     return int(np.isin(records.index.ids, sorted(read_exclusions(path))).sum())
 
 
+def check_comparable(other: Subject, records: Records, selected: np.ndarray) -> None:
+    """Refuses notes of families that the model of `--compare` does not know.
+
+    Raises:
+      UserError: there are such notes.
+    """
+    try:
+        evaluator.translated(other, records, selected)
+    except UserError as error:
+        raise UserError(f"--compare: {error}") from error
+
+
 def comparison_with(
     other: Subject,
     records: Records,
@@ -99,17 +111,18 @@ def comparison_with(
       What `comparison.compare` says, `other`, `heard`: how many of the notes the
       other model is known to have been trained on, and its `protocol_words`.
     """
+    selected = np.zeros(len(records.index), bool)
+    selected[found.rows] = True
+    theirs = evaluator.answers(other, records, selected, batch_size)
     try:
         partition, words = division.partition_for(other.trained_on, records, dataset)
     except UserError as error:
         raise UserError(f"--compare={other.name}: {error}") from error
-    selected = np.zeros(len(records.index), bool)
-    selected[found.rows] = True
-    theirs = evaluator.answers(other, records, selected, batch_size)
     if not np.array_equal(theirs.rows, found.rows):
         raise ValueError("two passes over the same notes differ in their order")
     heard = partition.heard & selected
-    table = comparison.compare(_right(found), _right(theirs))
+    instrument = records.index.instrument[found.rows]
+    table = comparison.compare(_right(found), _right(theirs), instrument)
     about = {"other": other.name, "heard": int(heard.sum()), "protocol_words": words}
     return {"comparison": {**table, **about}}
 

@@ -1,4 +1,4 @@
-"""Two models on the same notes: McNemar's exact test."""
+"""Two models on the same notes: who is right where, and whether that is chance."""
 
 from typing import Any
 
@@ -25,16 +25,44 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * tail / 2**n)
 
 
-def compare(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
-    """The two-by-two table of two models, with its test.
+def sign_flip_p(differences: np.ndarray) -> float:
+    """Two-sided p-value of the exact sign-flip test (Fisher 1935, section 21).
+
+    Args:
+      differences: of two models on each instrument, int [instruments].
+
+    Returns:
+      The probability of a sum as far from 0 as theirs if each were as likely to be of
+      the other sign.
+    """
+    sizes = np.abs(differences[differences != 0])
+    most = int(sizes.sum())
+    chance = np.zeros(2 * most + 1)  # Of each sum from -most to most.
+    chance[most] = 1.0
+    for size in sizes:
+        chance = (np.roll(chance, size) + np.roll(chance, -size)) / 2
+    as_far = np.abs(np.arange(-most, most + 1)) >= abs(int(differences.sum()))
+    return min(1.0, float(chance[as_far].sum()))
+
+
+def compare(
+    first: np.ndarray, second: np.ndarray, instrument: np.ndarray
+) -> dict[str, Any]:
+    """The two-by-two table of two models, with its tests.
 
     Args:
       first: whether each answer of the first model was right, bool [notes].
       second: the same of the second.
+      instrument: any int that tells instruments apart, [notes].
 
     Returns:
-      `n`, `both`, `only_first`, `only_second`, `neither`, `accuracy` of both and `p`.
+      `n`, `both`, `only_first`, `only_second`, `neither`, `accuracy` of both,
+      `instruments`, `p` of a sign-flip test over them, and `p_notes` of McNemar's test,
+      which takes each note for an instrument of its own.
     """
+    _, place = np.unique(instrument, return_inverse=True)
+    differences = np.zeros(place.max(initial=-1) + 1, np.int64)
+    np.add.at(differences, place, first.astype(np.int64) - second)
     only_first = int((first & ~second).sum())
     only_second = int((~first & second).sum())
     return {
@@ -44,5 +72,7 @@ def compare(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
         "only_second": only_second,
         "neither": int((~first & ~second).sum()),
         "accuracy": [float(first.mean()), float(second.mean())],
-        "p": mcnemar_p(only_first, only_second),
+        "instruments": len(differences),
+        "p": sign_flip_p(differences),
+        "p_notes": mcnemar_p(only_first, only_second),
     }

@@ -24,6 +24,9 @@ from mic_tf.tracing import as_written
 from mic_tf.training import starting, workfolder
 from mic_tf.training.training_data import divide_again
 
+_OF_THE_MODEL = ("unfinished", "weights", "temperature")
+"""Of a model's facts, those that say which one was measured."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
@@ -81,6 +84,7 @@ def subject_of_run(run: workfolder.TrainedRun) -> Subject:
         "settings": run_settings.to_dict(run.settings),
         **run.summary,
         "temperature": run.temperature,
+        "weights": run.checksum,
     }
     trained_on = starting.described(run.summary["data"], run.settings.train.init_from)
     return Subject(run.workdir, run.labels, probabilities, trained_on, embedding, facts)
@@ -116,7 +120,7 @@ def answers(
       UserError: notes of a family that the model does not know, faulty records, or
         answers that are no numbers.
     """
-    translation = _translation(subject, records, selected)
+    translation = translated(subject, records, selected)
     rows, truths, probabilities = [], [], []
     dataset = batches.evaluation_batches(records, selected, batch_size=batch_size)
     total = int(selected.sum())
@@ -159,7 +163,7 @@ def figures(
         "protocol": protocol,
         "protocol_words": protocol_words,
         **({"fitted": fitted} if fitted else {}),
-        **{k: v for k, v in subject.facts.items() if k == "unfinished"},
+        **{k: v for k, v in subject.facts.items() if k in _OF_THE_MODEL},
         "model": subject.name,
         "trained_on": subject.trained_on["dataset"],
         **metrics.summary(found.probabilities, found.truth, subject.labels),
@@ -195,6 +199,7 @@ def write(
 
     labels = tuple(result["labels"])
     files.make_folder(folder)
+    files.remove(files.join(folder, "metrics.json"))  # Of other answers.
     text = predictions_csv(found, records, labels)
     files.write_text(files.join(folder, "predictions.csv"), text)
     title = (
@@ -226,8 +231,8 @@ def predictions_csv(found: Answers, records: Records, labels: tuple[str, ...]) -
                 index.velocity[row],
                 labels[truth],
                 labels[answer],
-                f"{probabilities[answer]:.6f}",
-                *(f"{p:.6f}" for p in probabilities),
+                f"{probabilities[answer]:.9g}",
+                *(f"{p:.9g}" for p in probabilities),
             ]
         )
     return text.getvalue()
@@ -292,10 +297,12 @@ def calibrate(run: workfolder.TrainedRun, records: Records) -> float | None:
     return temperature
 
 
-def _translation(
-    subject: Subject, records: Records, selected: np.ndarray
-) -> np.ndarray:
-    """The data set's families as the model's, int64 [families]; -1: not asked for."""
+def translated(subject: Subject, records: Records, selected: np.ndarray) -> np.ndarray:
+    """The data set's families as the model's, int64 [families]; -1: not asked for.
+
+    Raises:
+      UserError: notes of a family that the model does not know.
+    """
     present = records.index.counts(selected) > 0
     translation = np.full(len(records.index.families), -1)
     for i, name in enumerate(records.index.families):
@@ -303,6 +310,7 @@ def _translation(
             translation[i] = subject.labels.index(name)
         elif present[i]:
             raise UserError(
-                f"family {name!r}: the model knows {', '.join(subject.labels)}"
+                f"{subject.name}: does not know the family {name!r}; it knows "
+                f"{', '.join(subject.labels)}"
             )
     return translation

@@ -8,6 +8,7 @@ note's instrument; figures and intervals over all of them are what the recipe is
 import csv
 import dataclasses
 import io
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,11 +76,13 @@ def pool(workdirs: Sequence[str]) -> Pooled:
       workdirs: work folders of one recipe, one for each fold, evaluated on `test`.
 
     Raises:
-      UserError: a folder is no evaluated run of the instrument protocol, the settings
-        or the data differ in more than the fold, or notes were tested twice.
+      UserError: a folder is no evaluated run of the instrument protocol, or was
+        trained on since; the settings or the data differ in more than the fold; or
+        notes were tested twice.
     """
     folds = sorted((_read(workdir) for workdir in workdirs), key=lambda f: f.number)
     _check_same_recipe(folds)
+    _check_same_notes(folds)
     _check_tested_once(folds)
     labels = tuple(folds[0].config["labels"])
     rows = [row for fold in folds for row in fold.rows]
@@ -168,10 +171,24 @@ def _read(workdir: str) -> Fold:
     missing = {*_COLUMNS, *config["labels"]} - set(rows[0] if rows else ())
     if missing:
         raise UserError(f"{predictions}: no column {min(missing)}; evaluate it again")
-    result = files.read_json(files.join(folder, "metrics.json"))
+    figures = files.join(folder, "metrics.json")
+    result = workfolder.read_metrics(figures)
+    if workfolder.is_of_another_model(workdir, result):
+        raise UserError(f"{figures}: {workfolder.OUTDATED}")
     if result["n"] != len(rows):
         raise UserError(f"{predictions}: {len(rows)} notes, {result['n']} expected")
+    for row in rows:
+        if not _is_whole(row, config["labels"]):
+            raise UserError(f"{predictions}: damaged at {row['id']}; evaluate it again")
     return Fold(workdir, settings, config, result, rows)
+
+
+def _is_whole(row: dict[str, str], labels: Sequence[str]) -> bool:
+    try:
+        numbers = [float(row[name]) for name in ("pitch", "velocity", *labels)]
+    except (TypeError, ValueError):
+        return False
+    return row["truth"] in labels and bool(np.isfinite(numbers).all())
 
 
 def _check_same_recipe(folds: Sequence[Fold]) -> None:
@@ -192,6 +209,29 @@ def _check_same_recipe(folds: Sequence[Fold]) -> None:
             raise UserError(
                 f"{first.workdir}, {fold.workdir}: not of one recipe "
                 f"({'; '.join(different)})"
+            )
+
+
+def _check_same_notes(folds: Sequence[Fold]) -> None:
+    """Refuses folds of data sets of one name that had other notes."""
+    first = folds[0]
+    for fold, following in itertools.pairwise([*folds, first]):
+        if not first.settings.data.max_notes:
+            counts = [sum(f.config["data"]["notes"].values()) for f in (first, fold)]
+            if counts[0] != counts[1]:
+                raise UserError(
+                    f"{first.workdir}, {fold.workdir}: their data sets had "
+                    f"{counts[0]:,} and {counts[1]:,} notes; the same expected"
+                )
+        # What validates a fold is what tests the next.
+        next_fold = (fold.number + 1) % fold.settings.data.folds
+        parts = [f.config["data"].get("note_digests", {}) for f in (fold, following)]
+        valid, test = parts[0].get("valid"), parts[1].get("test")
+        if following.number == next_fold and valid and test and valid != test:
+            raise UserError(
+                f"{fold.workdir}, {following.workdir}: what validated the first is not "
+                "what tests the second, so their data sets had other notes; the same "
+                "expected"
             )
 
 

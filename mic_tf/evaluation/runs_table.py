@@ -36,15 +36,15 @@ def rows(workdirs: list[str]) -> list[tuple[str, ...]]:
         config = workfolder.read_config(workdir)
         if config is None:
             raise UserError(f"{workdir}: no {workfolder.CONFIG}, so no work folder")
-        paths = workfolder.metrics_paths(workdir)
-        if not paths:
+        results = workfolder.evaluations(workdir)
+        if not results:
             raise UserError(
                 f"{workdir}: not evaluated yet; python -m mic_tf.evaluate "
                 f"--workdir={workdir}"
             )
         path = files.join(workdir, workfolder.SUMMARY)
         summary = files.read_json(path) if files.exists(path) else {}
-        found += [_row(name, config, summary, files.read_json(p)) for p in paths]
+        found += [_row(name, config, summary, result) for result in results]
     return found
 
 
@@ -83,15 +83,29 @@ def _names(workdirs: list[str]) -> list[str]:
 
 
 def _heard_before(result: dict[str, Any]) -> str:
-    """The share of the test whose instruments were heard in training, in words."""
+    """The share of the test whose instruments were heard in training, in words.
+
+    And that of notes with a near twin there, where there are any.
+    """
     if result["protocol"] == division.TRAINED_ON:
         return "100%"
-    share = result.get("leakage", {}).get("instrument_share")
-    if share is None:
-        return "not known"
+    found = result.get("leakage", {})
+    share, twins = found.get("instrument_share"), found.get("twin_share")
     # Some of what was heard could not be looked at.
-    least = "at least " if "leakage_unchecked" in result and share < 1.0 else ""
-    return f"{least}{share:.0%}"
+    least = "at least " if "leakage_unchecked" in result else ""
+    words = (
+        "not known" if share is None else f"{least if share < 1.0 else ''}{share:.0%}"
+    )
+    return f"{words}, near twins of {twins:.1%}" if twins else words
+
+
+def _protocol(result: dict[str, Any], config: dict[str, Any]) -> str:
+    """The protocol, and which of its folds."""
+    data = config["settings"]["data"]
+    if result["protocol"] != "instrument":
+        return result["protocol"]
+    seed = f", --split_seed={data['split_seed']}" if data["split_seed"] else ""
+    return f"instrument, fold {data['fold']} of {data['folds']}{seed}"
 
 
 def _row(
@@ -100,7 +114,7 @@ def _row(
     settings = config["settings"]
     balance, notes = (
         settings["data"]["balance"],
-        config["data"]["notes"].get("train", 0),
+        config["data"].get("notes", {}).get("train", 0),
     )
     training = (
         f"{notes:,} notes, balance {balance}, {settings['train']['epochs']} epochs"
@@ -115,7 +129,7 @@ def _row(
         name,
         settings["network"]["model"],
         f"{result['dataset']} {result['split']}",
-        result["protocol"],
+        _protocol(result, config),
         f"{result['n']:,}",
         *(
             _figure(result, name)

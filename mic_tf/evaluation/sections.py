@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mic_tf.evaluation import charts, leakage
+from mic_tf.evaluation import bootstrap, charts, leakage
 from mic_tf.evaluation.markup import Markup, element, joined, section, table
 
 _HEADLINE = {
@@ -13,6 +13,10 @@ _HEADLINE = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro-F1",
 }
+_NO_INTERVAL = (
+    f"No interval: fewer than {bootstrap.FEWEST} instruments, or all of them alike, "
+    "which says nothing of others."
+)
 
 
 def headline(result: dict[str, Any]) -> Markup:
@@ -163,7 +167,9 @@ def comparison_words(result: dict[str, Any]) -> str:
     first, second = c["accuracy"]
     return (
         f"{result['model']}: accuracy {first:.3f}. {c['other']}: {second:.3f}. "
-        f"McNemar's exact test on the same {c['n']} notes: p = {c['p']:.3g}"
+        f"On the same {c['n']} notes, by a sign-flip test over their "
+        f"{c['instruments']} instruments: p = {c['p']:.3g} (McNemar's exact test, as "
+        f"if each note were of another instrument: {c['p_notes']:.3g})"
     )
 
 
@@ -186,16 +192,12 @@ def comparison(result: dict[str, Any]) -> Markup:
         ("this one right", c["both"], c["only_first"]),
         ("this one wrong", c["only_second"], c["neither"]),
     ]
-    words = (
-        f"{comparison_words(result)}. The test takes notes as independent, which those "
-        "of one instrument are not."
-    )
     warning = {"class_": "bad"} if c["heard"] else {}
     headers = ("notes", "other right", "other wrong")
     return section(
         "Comparison",
         "comparison",
-        element("p", words),
+        element("p", f"{comparison_words(result)}."),
         element("p", heard_words(c), **warning),
         table("Answers of both models", headers, rows),
     )
@@ -249,12 +251,16 @@ def families(result: dict[str, Any]) -> Markup:
     absent = sorted(set(result["labels"]) - set(result["families_present"]))
     note = element("p", f"No notes: {', '.join(absent)}.") if absent else ""
     return section(
-        "Families", "families", table("Figures of each family", headers, rows), note
+        "Families",
+        "families",
+        table("Figures of each family", headers, rows),
+        element("p", _NO_INTERVAL, class_="quiet"),
+        note,
     )
 
 
 def _short_interval(interval: list[float] | None) -> str:
-    return f"{interval[0]:.2f}-{interval[1]:.2f}" if interval else "one instrument"
+    return f"{interval[0]:.2f}-{interval[1]:.2f}" if interval else "no interval"
 
 
 def parts(result: dict[str, Any]) -> Markup:

@@ -26,7 +26,7 @@ _LARGEST_DIFFERENCE = 1e-4
 
 _FIGURES = (
     *("dataset", "split", "protocol", "n", "accuracy", "balanced_accuracy"),
-    *("macro_f1", "families_present", "min_probability_keeping_95"),
+    *("macro_f1", "families_present", "min_probability_keeping_95", "unfinished"),
 )
 
 
@@ -161,5 +161,7 @@ def _whole_float32() -> Iterator[None]:
 
 def _results(workdir: str) -> list[dict[str, Any]]:
     """The figures of every evaluation in a work folder, by its name."""
-    metrics = [files.read_json(path) for path in workfolder.metrics_paths(workdir)]
-    return [{k: found[k] for k in _FIGURES if k in found} for found in metrics]
+    return [
+        {k: found[k] for k in _FIGURES if k in found}
+        for found in workfolder.evaluations(workdir)
+    ]

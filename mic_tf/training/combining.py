@@ -330,5 +330,7 @@ def _write(
     data |= _said_of_any(runs)
     files.remove(files.join(target, workfolder.CALIBRATION))
     summary |= {"data": data}
-    calibrate(TrainedRun(target, settings, runs[0].labels, model, 1.0, summary))
-    workfolder.write_config(target, settings, runs[0].labels, data)
+    labels = runs[0].labels
+    saved = snapshots.newest(folder)
+    calibrate(TrainedRun(target, settings, labels, model, 1.0, summary, saved.checksum))
+    workfolder.write_config(target, settings, labels, data)

@@ -31,6 +31,14 @@ LOGS = "logs"
 EVALUATION = "eval"
 EXPORT = "export"
 
+OUTDATED = "measured before the training went on; evaluate again"
+
+_FIGURES = (
+    *("dataset", "split", "protocol", "n"),
+    *("accuracy", "balanced_accuracy", "macro_f1", "ece"),
+)
+"""What every `metrics.json` has."""
+
 _PARTS = {"settings": dict, "labels": list, "data": dict}
 """What every run's `config.json` has."""
 
@@ -49,6 +57,7 @@ class TrainedRun:
       model: Keras model from waveform to logits.
       temperature: what logits are divided by before the softmax.
       summary: data, protocol, versions and figures, as `summary.json` has them.
+      checksum: of the selected weights, see `snapshots.Snapshot`.
     """
 
     workdir: str
@@ -57,6 +66,7 @@ class TrainedRun:
     model: keras.Model
     temperature: float
     summary: dict[str, Any]
+    checksum: str
 
 
 def versions() -> dict[str, str]:
@@ -121,6 +131,49 @@ def metrics_paths(workdir: str) -> list[str]:
     names = sorted(tf.io.gfile.listdir(folder)) if files.exists(folder) else []
     paths = [files.join(folder, name.rstrip("/"), "metrics.json") for name in names]
     return [path for path in paths if files.exists(path)]
+
+
+def evaluations(workdir: str) -> list[dict[str, Any]]:
+    """The `metrics.json` of every evaluation of the model that a work folder has.
+
+    Figures of a model that it had before, as where its training went on, are passed
+    over with a warning.
+
+    Raises:
+      UserError: a file is not what `evaluate` writes.
+    """
+    found = []
+    for path in metrics_paths(workdir):
+        result = read_metrics(path)
+        if is_of_another_model(workdir, result):
+            logging.warning("%s: %s; left out", path, OUTDATED)
+        else:
+            found.append(result)
+    return found
+
+
+def read_metrics(path: str) -> dict[str, Any]:
+    """A `metrics.json`.
+
+    Raises:
+      UserError: it is not what `evaluate` writes.
+    """
+    result = files.read_json(path)
+    missing = set(_FIGURES) - set(result if isinstance(result, dict) else ())
+    if missing:
+        raise UserError(f"{path}: no {min(missing)}; evaluate it again")
+    return result
+
+
+def is_of_another_model(workdir: str, result: dict[str, Any]) -> bool:
+    """Whether figures are not of the weights and temperature that a work folder has."""
+    if "unfinished" in result and files.exists(files.join(workdir, SUMMARY)):
+        return True
+    if "weights" not in result:  # An earlier program did not say it.
+        return False
+    best = snapshots.newest(files.join(workdir, BEST))
+    now = (best.checksum if best else None, _temperature(workdir) or 1.0)
+    return (result["weights"], result.get("temperature")) != now
 
 
 def read_config(workdir: str) -> dict[str, Any] | None:
@@ -226,15 +279,24 @@ def load_run(workdir: str, *, calibrating: bool = False) -> TrainedRun:
     settings = _settings_of(workdir, config)
     labels = tuple(config["labels"])
     best, model = _selected(workdir, settings, labels)
-    calibration = files.join(workdir, CALIBRATION)
-    temperature = 1.0
-    if files.exists(calibration):
-        temperature = float(files.read_json(calibration)["temperature"])
-    elif not calibrating:
+    temperature = _temperature(workdir)
+    if temperature is None and not calibrating:
         _warn_of_no_temperature(workdir, config)
     return TrainedRun(
-        workdir, settings, labels, model, temperature, _summary(workdir, config, best)
+        workdir,
+        settings,
+        labels,
+        model,
+        temperature or 1.0,
+        _summary(workdir, config, best),
+        best.checksum,
     )
+
+
+def _temperature(workdir: str) -> float | None:
+    """What was fitted; None where nothing was."""
+    path = files.join(workdir, CALIBRATION)
+    return float(files.read_json(path)["temperature"]) if files.exists(path) else None
 
 
 def _selected(

@@ -187,7 +187,9 @@ def test_family_that_the_model_does_not_know_is_named(run, tmp_path):
         tmp_path, {"test": [note]}, name="sample_folder", shards=1, families=("kazoo",)
     )
     records = batches.open_records(builder)
-    with pytest.raises(UserError, match="family 'kazoo': the model knows bass"):
+    with pytest.raises(
+        UserError, match="does not know the family 'kazoo'; it knows bass"
+    ):
         evaluator.answers(evaluator.subject_of_run(run), records, np.ones(1, bool))
 
 

@@ -66,7 +66,7 @@ def test_pooled_figures_are_those_of_all_answers(tmp_path):
     pooled = pooling.pool(workdirs)
     answers = np.concatenate(
         [np.random.default_rng(f).dirichlet(np.ones(3), NOTES_A_FOLD) for f in (0, 1)]
-    ).round(6)
+    )
     truth = np.tile(np.arange(NOTES_A_FOLD) % 3, 2)
     expected = metrics.summary(answers, truth, LABELS)
     for name in ("n", "accuracy", "balanced_accuracy", "macro_f1", "confusion"):
@@ -109,6 +109,58 @@ def test_figures_come_after_the_page_that_shows_them(tmp_path):
     with pytest.raises(UserError, match="report.html: cannot be written"):
         pooling.write(str(tmp_path / "out"), pooled)
     assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def with_notes(workdir: str, **data) -> str:
+    """The same fold of a data set of which something else was written down."""
+    config = workfolder.read_config(workdir)
+    workfolder.write_config(
+        workdir,
+        workfolder.load_settings(workdir),
+        LABELS,
+        {**config["data"], **data},
+    )
+    return workdir
+
+
+def test_folds_of_a_set_that_was_made_anew_in_between_are_refused(tmp_path):
+    folds = [write_fold(tmp_path, fold) for fold in (0, 1)]
+    for workdir, notes in zip(folds, (36, 36), strict=True):
+        with_notes(workdir, notes={"train": notes - 12, "test": 12})
+    pooling.pool(folds)
+    with_notes(folds[1], notes={"train": 25, "test": 12})
+    with pytest.raises(UserError, match="had 36 and 37 notes; the same expected"):
+        pooling.pool(folds)
+
+
+def test_as_many_other_notes_are_seen_by_what_validates_and_tests(tmp_path):
+    run = RunSettings(data=DataSettings(protocol="instrument", folds=3))
+    folds = [write_fold(tmp_path, fold, settings=run) for fold in (0, 1, 2)]
+    for i, workdir in enumerate(folds):
+        following = (i + 1) % 3
+        digests = {"test": f"fold {i}", "valid": f"fold {following}"}
+        with_notes(workdir, note_digests=digests)
+    pooling.pool(folds)
+    with_notes(folds[2], note_digests={"test": "fold 2", "valid": "of another set"})
+    with pytest.raises(UserError, match="so their data sets had other notes"):
+        pooling.pool(folds)
+
+
+def test_a_row_that_is_cut_off_is_named(tmp_path):
+    workdir = write_fold(tmp_path, 1)
+    path = tmp_path / "fold1/eval/nsynth_jsonwav-test/predictions.csv"
+    path.write_text(path.read_text()[:-12])
+    with pytest.raises(UserError, match="damaged at organ_acoustic_003-51"):
+        pooling.pool([workdir])
+
+
+def test_a_fold_that_was_trained_on_after_its_test_is_refused(tmp_path):
+    workdir = write_fold(tmp_path, 1)
+    path = tmp_path / "fold1/eval/nsynth_jsonwav-test/metrics.json"
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps({**result, "weights": "0badcafe", "temperature": 1.0}))
+    with pytest.raises(UserError, match="measured before the training went on"):
+        pooling.pool([workdir])
 
 
 def test_a_part_of_the_folds_is_called_so(tmp_path):

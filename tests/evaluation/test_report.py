@@ -149,7 +149,8 @@ def test_a_run_compared_with_itself_is_equal_but_for_what_was_changed(written):
     comparison = written.result["comparison"]
     assert comparison["only_first"] == 0
     assert comparison["only_second"] <= 1
-    assert comparison["p"] == 1.0
+    assert comparison["p"] == comparison["p_notes"] == 1.0
+    assert comparison["instruments"] == 4
     assert comparison["heard"] == 0
 
 
@@ -175,7 +176,7 @@ def test_screen_says_protocol_intervals_and_leakage(written):
     text = evaluator.table(written.result)
     assert "have a single instrument in the test" in text
     assert "leakage: 0.0% of the test notes" in text
-    assert "McNemar" in text
+    assert "sign-flip test over their 4 instruments: p = 1 (McNemar" in text
 
 
 def test_pictures_lie_beside_the_report(written):

@@ -94,20 +94,43 @@ def test_no_training_op_and_no_batch_norm_is_left(tiny_export):
     assert [op for op in ops if any(word in op for word in suspicious)] == []
 
 
+def write_figures(folder: pathlib.Path, figures: dict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(figures))
+
+
+def test_the_contract_has_no_figures_of_earlier_weights_or_another_temperature(
+    tiny_workdir, tmp_path
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(tiny_workdir, workdir)
+    run = workfolder.load_run(str(workdir))
+    of_run = {"weights": run.checksum, "temperature": run.temperature}
+    figures = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "ece"), 0.5)
+    figures |= {"dataset": "d", "split": "valid", "protocol": "official", "n": 7}
+
+    def exported(**changes) -> int:
+        write_figures(workdir / "eval" / "d-valid", {**figures, **of_run, **changes})
+        return len(exporter.export(run, str(tmp_path / "out")).results)
+
+    assert exported() == 1
+    assert exported(weights="0badcafe") == 0
+    assert exported(temperature=1.0) == 0
+
+
 def test_the_contract_says_where_the_model_is_from(tiny_workdir, run, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(tiny_workdir, workdir)
     metrics = {"dataset": "d", "split": "valid", "protocol": "official", "n": 7}
-    folder = workdir / "eval" / "d-valid"
-    folder.mkdir(parents=True)
-    figures = {**metrics, "accuracy": 0.5, "confusion": [[1]]}
-    (folder / "metrics.json").write_text(json.dumps(figures))
+    metrics |= {"accuracy": 0.5, "balanced_accuracy": 0.4, "macro_f1": 0.3}
+    figures = {**metrics, "ece": 0.1, "confusion": [[1]]}
+    write_figures(workdir / "eval" / "d-valid", figures)
     out = tmp_path / "out"
     exporter.export(workfolder.load_run(str(workdir)), str(out))
     contract = contracts.read(str(out))
     assert contract.labels == FAMILIES
     assert contract.temperature == 1.7
-    assert contract.results == [{**metrics, "accuracy": 0.5}]
+    assert contract.results == [metrics]
     assert contract.training["data"]["protocol"] == "official"
     assert contract.settings["network"]["width"] == 8
     assert contract.versions["tensorflow"] == tf.__version__
