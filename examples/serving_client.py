@@ -86,7 +86,7 @@ def main(address: str, labels_path: str, paths: list[str]) -> int:
     if address == "--print":
         print(body.decode())
         return 0
-    labels = pathlib.Path(labels_path).read_text().split("\n")[:-1]
+    labels = pathlib.Path(labels_path).read_text("utf-8").split("\n")[:-1]
     request = urllib.request.Request(f"{address}:predict", body)
     try:
         with urllib.request.urlopen(request) as response:

@@ -77,7 +77,9 @@ def main(model: str, paths: list[str]) -> int:
       The exit status: 1 where a file has no answer.
     """
     status = 0
-    contract = json.loads((pathlib.Path(model).parent / "contract.json").read_text())
+    contract = json.loads(
+        (pathlib.Path(model).parent / "contract.json").read_text("utf-8")
+    )
     classify = interpreter_class()(model_path=model).get_signature_runner()
     for path in paths:
         try:

@@ -89,7 +89,10 @@ def _flags_parser(module: ModuleType) -> Callable[[Sequence[str]], list[str]]:
         before = itertools.takewhile(lambda a: a != "--", argv[1:])
         if any(a in ("--help", "-help", "-h", "--helpshort") for a in before):
             _, _, flags_help = flags.FLAGS.module_help(module).partition("\n")
-            print(f"{(module.__doc__ or '').strip()}\n\nflags:\n{flags_help}")
+            try:
+                say(f"{(module.__doc__ or '').strip()}\n\nflags:\n{flags_help}")
+            except UserError as error:
+                _fail(str(error))
             raise SystemExit(EXIT_OK)
         try:
             arguments = flags.FLAGS(list(argv))
@@ -166,6 +169,28 @@ def run(main: Callable[[list[str]], int | None], small_heap: bool = True) -> Non
 
     module = sys.modules[main.__module__]
     app.run(guarded, flags_parser=_flags_parser(module))
+
+
+def say(text: str) -> None:
+    """Prints on standard output, where that is open and still read.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # The reader (`| head`) has all it wanted.
+        leave_standard_output()
+    except OSError as error:
+        leave_standard_output()
+        reason = os.strerror(error.errno or 0)
+        raise UserError(f"standard output: cannot be written: {reason}") from error
+
+
+def leave_standard_output() -> None:
+    """Lets what can no longer be flushed go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(status: int) -> int:

@@ -121,12 +121,12 @@ def main(arguments: list[str]) -> int:
     training = heard.in_training(subject, records, name, partition, folders)
     result |= _checks(flag, subject, other, records, partition, training, found, name)
     result["remarks"] = sections.remarks(result)
-    print(evaluator.table(result))
-    _print_effects(result)
     history = callbacks.read_history(flag.workdir) if flag.workdir else []
     report.write(folder, result, found, records, subject, training, history)
     # Last: metrics.json says that all of it is there.
     evaluator.write(folder, result, found, records)
+    command.say(evaluator.table(result))
+    _print_effects(result)
     logging.info("written to %s", folder)
     return command.EXIT_OK
 
@@ -164,7 +164,7 @@ def _print_effects(result: dict) -> None:
     if "effects" in result:
         from mic_tf.evaluation import robustness_report
 
-        print("", *robustness_report.lines(result["effects"]), sep="\n")
+        command.say("\n".join(["", *robustness_report.lines(result["effects"])]))
 
 
 def _beside(model: str) -> str:

@@ -114,7 +114,7 @@ def main(arguments: list[str]) -> None:
         familiarity=familiarity,
         results=results,
     )
-    print(f"exported to {out}")
+    command.say(f"exported to {out}")
 
 
 def cli() -> None:

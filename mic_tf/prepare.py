@@ -118,10 +118,10 @@ def main(arguments: list[str]) -> None:
     files.register_file_systems(_DATA_DIR.value)
     _prepare(name)
     builder = catalogue.load_builder(_DATASET.value, _DATA_DIR.value)
-    print(table(index.load(builder)))
+    command.say(table(index.load(builder)))
     if _FAMILY_SHARDS.value:
         family_shards.write(builder)
-    print(f"prepared: {builder.data_dir}")
+    command.say(f"prepared: {builder.data_dir}")
 
 
 def _prepare(name: names.DatasetName) -> None:

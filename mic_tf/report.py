@@ -55,12 +55,12 @@ def main(arguments: list[str]) -> int:
         _pool(workdirs, flag.out)
         return command.EXIT_OK
     rows = runs_table.rows(workdirs)
-    print(runs_table.markdown(rows))
     if flag.out:
         as_page = flag.out.endswith((".html", ".htm"))
         write = runs_table.html_page if as_page else runs_table.markdown
         files.write_text(flag.out, write(rows) + "\n")
         logging.info("written to %s", flag.out)
+    command.say(runs_table.markdown(rows))
     return command.EXIT_OK
 
 
@@ -69,7 +69,7 @@ def _pool(workdirs: list[str], out: str) -> None:
 
     pooled = pooling.pool(workdirs)
     pooling.write(out, pooled)
-    print(evaluator.table(pooled.result))
+    command.say(evaluator.table(pooled.result))
     logging.info("written to %s", out)
 
 

@@ -7,6 +7,7 @@ reads a flag. Importing this module imports nothing heavy.
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
@@ -466,8 +467,16 @@ def _define_flag(field: dataclasses.Field, flag_values: flags.FlagValues) -> Non
 
 
 def from_flags(section: type[T], flag_values: flags.FlagValues = flags.FLAGS) -> T:
-    """The values of a dataclass's flags."""
+    """The values of a dataclass's flags.
+
+    Raises:
+      UserError: one is no number, which absl's bounds let through.
+    """
     names = [field.name for field in dataclasses.fields(section)]
+    for name in names:
+        value = flag_values[name].value
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"--{name}={value}: a number expected")
     return section(**{name: flag_values[name].value for name in names})
 
 

@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
         workdir, run.data.data_dir, run.data.exclude, run.train.init_from
     )
     given = settings.given_in_flags()
-    _check_given(run.data, given)
+    _check_given(run, given)
     builder = catalogue.load_builder(run.data.dataset, run.data.data_dir)
     extras = [
         catalogue.load_builder(name, run.data.data_dir, flag="extra_datasets")
@@ -83,12 +83,24 @@ def main(arguments: list[str]) -> int:
     return command.EXIT_OK
 
 
-def _check_given(data: settings.DataSettings, given: set[str]) -> None:
+def _check_given(run: settings.RunSettings, given: set[str]) -> None:
     """Refuses flags that would do nothing.
 
     Raises:
       UserError: there is one.
     """
+    data = run.data
+    if "extra_share" in given and not (
+        data.extra_datasets or "extra_datasets" in given
+    ):
+        raise UserError(
+            f"--extra_share={data.extra_share}: does nothing without --extra_datasets"
+        )
+    if run.train.tpu and "tpu" in given and run.train.strategy not in ("auto", "tpu"):
+        raise UserError(
+            f"--tpu={run.train.tpu}: does nothing with --strategy="
+            f"{run.train.strategy}; --strategy=tpu expected"
+        )
     only = {
         "fold": ("instrument",),
         "folds": ("instrument",),

@@ -130,6 +130,7 @@ def tiny_workdir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     best = tf.train.Checkpoint(model=model)
     snapshots.save(best, str(workdir / "best"), 1, {"epoch": 1}, keep=1)
     (workdir / "calibration.json").write_text('{"temperature": 1.7}')
+    (workdir / "summary.json").write_text('{"epochs": 1}')
     return workdir
 
 

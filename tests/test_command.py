@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shlex
 import subprocess
 import sys
 
@@ -153,6 +154,39 @@ def test_a_closed_stream_is_no_file_of_ours(tmp_path, closed):
     out = tmp_path / "out"
     assert said_by(CLOSED, str(out), closed)[1] == 3
     assert out.read_text() == "content"
+
+
+PRINTED = """
+import sys
+from mic_tf import command
+
+def main(arguments):
+    command.say("x" * int(arguments[0]))
+    return 0
+
+command.run(main)
+"""
+
+
+@pytest.mark.parametrize("length", [1, 100_000])
+@pytest.mark.parametrize(
+    ("target", "status", "said"),
+    [
+        ("| true", 0, ""),
+        (
+            "> /dev/full",
+            2,
+            "error: standard output: cannot be written: No space left on device\n",
+        ),
+    ],
+)
+def test_a_screen_that_takes_nothing_more_ends_in_no_traceback(
+    length, target, status, said
+):
+    program = shlex.join([sys.executable, "-c", PRINTED, str(length)])
+    shell = ["bash", "-c", f"{program} {target}; exit ${{PIPESTATUS[0]}}"]
+    done = subprocess.run(shell, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (status, said)
 
 
 def test_letters_that_the_screen_does_not_have_end_nothing():

@@ -204,6 +204,22 @@ def test_unknown_flag_is_one_line_and_status_2(command):
             ["--workdir=/tmp/x", "--fold=1"],
             "--fold=1: does nothing with --protocol=official; --protocol=instrument",
         ),
+        (
+            "train",
+            ["--workdir=/tmp/x", "--extra_share=0.2"],
+            "--extra_share=0.2: does nothing without --extra_datasets",
+        ),
+        (
+            "train",
+            ["--workdir=/tmp/x", "--tpu=a", "--strategy=mirrored"],
+            "--tpu=a: does nothing with --strategy=mirrored; --strategy=tpu expected",
+        ),
+        (
+            "train",
+            ["--workdir=/tmp/x", "--learning_rate=nan"],
+            "--learning_rate=nan: a number expected",
+        ),
+        ("train", ["--workdir=/tmp/x", "--top_db=inf"], "--top_db=inf: a number exp"),
         ("evaluate", [], "--workdir, --model: give one of the two"),
         ("evaluate", ["--workdir=/nowhere"], "/nowhere: no config.json"),
         (

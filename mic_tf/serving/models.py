@@ -1,5 +1,6 @@
 """Opens an exported model, SavedModel or TFLite, as one function on windows."""
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from mic_tf import files
 from mic_tf.errors import UserError
@@ -16,6 +18,8 @@ from mic_tf.serving import contract as contracts
 from mic_tf.taxonomy import NOTE_SAMPLES
 
 SAVED_MODEL = "saved_model"
+_EXPORT, _SUMMARY = "export", "summary.json"
+"""As in a work folder; `workfolder`, which says so too, imports Keras."""
 TFLITE_SUFFIX = ".tflite"
 
 Infer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -43,9 +47,28 @@ def open_model(path: str) -> tuple[contracts.Contract, Infer]:
         raise UserError(f"{path}: no such file or folder; an exported model expected")
     folder, model = parts(path)
     contract = contracts.read(folder)
+    _warn_of_its_training(folder, contract)
     if model.endswith(TFLITE_SUFFIX):
         return contract, _tflite(model, contract)
     return contract, _saved_model(model, contract)
+
+
+def _warn_of_its_training(folder: str, contract: contracts.Contract) -> None:
+    """Says of an export that its training was not finished, or went on since."""
+    if words := contract.training.get("unfinished"):
+        logging.warning("%s: exported before its training was done (%s)", folder, words)
+    workdir, name = os.path.split(os.path.abspath(folder))
+    summary = files.join(workdir, _SUMMARY)
+    if files.is_remote(folder) or name != _EXPORT or not files.exists(summary):
+        return
+    now = None
+    with contextlib.suppress(UserError, AttributeError):  # Damaged: not this one's.
+        now = files.read_json(summary).get("selected")
+    if now and now != contract.training.get("selected"):
+        logging.warning(
+            "%s: its training went on since then, to other weights; export it again",
+            folder,
+        )
 
 
 def room_for_windows(count: int) -> np.ndarray:
@@ -88,7 +111,7 @@ def parts(path: str) -> tuple[str, str]:
     path = path.rstrip("/")
     if path.endswith(TFLITE_SUFFIX) or files.exists(files.join(path, "saved_model.pb")):
         return os.path.dirname(path) or ".", path
-    inside = files.join(path, "export")
+    inside = files.join(path, _EXPORT)
     here = files.exists(files.join(path, contracts.FILE_NAME))
     folder = inside if not here and files.exists(inside) else path
     return folder, files.join(folder, SAVED_MODEL)

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from mic_tf import files, locking
+from mic_tf import command, files, locking
 from mic_tf.audio import finding
 from mic_tf.errors import UserError
 
@@ -208,7 +208,7 @@ def _standard_output(beginning: str, for_people: bool) -> Iterator[Write]:
         except BrokenPipeError:
             raise
         except OSError as error:
-            _leave_standard_output()
+            command.leave_standard_output()
             raise UserError(
                 f"standard output: cannot be written: {files.reason(error)}"
             ) from error
@@ -217,9 +217,4 @@ def _standard_output(beginning: str, for_people: bool) -> Iterator[Write]:
         yield write
     except BrokenPipeError:
         # The reader (`| head`) has all it wanted.
-        _leave_standard_output()
-
-
-def _leave_standard_output() -> None:
-    """Lets what can no longer be flushed go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        command.leave_standard_output()

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -101,23 +102,21 @@ class Csv(Layout):
         whole = text[: text.rfind("\n") + 1]
         found = []
         try:
-            for cells in csv.DictReader(io.StringIO(whole)):
+            for cells in itertools.islice(csv.reader(io.StringIO(whole)), 1, None):
                 # A row that broke off in a quoted name, or was changed by hand.
-                with contextlib.suppress(ValueError, TypeError):
+                with contextlib.suppress(ValueError):
                     found.append(self._row(cells))
         except csv.Error as error:
             raise UserError(f"not CSV: {error}") from error
         return found
 
-    def _row(self, cells: dict[str, str]) -> Row:
-        if cells["error"]:
-            return Row(cells["file"], error=cells["error"])
-        return Row(
-            file=cells["file"],
-            family=cells["family"],
-            probability=float(cells["probability"]),
-            probabilities={n: float(cells[n]) for n in self._labels},
-        )
+    def _row(self, cells: list[str]) -> Row:
+        """By place: a family may have the name of another column."""
+        file, family, probability, *numbers, error = cells
+        if error:
+            return Row(file, error=error)
+        own = zip(self._labels, map(float, numbers), strict=True)
+        return Row(file, family, float(probability), dict(own))
 
 
 class Json(Layout):

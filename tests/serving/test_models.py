@@ -1,5 +1,8 @@
 """How windows get into an opened model."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,6 +10,7 @@ import tensorflow as tf
 from mic_tf.errors import UserError
 from mic_tf.serving import models
 from mic_tf.taxonomy import NOTE_SAMPLES
+from mic_tf.training import workfolder
 
 
 def test_a_model_that_may_not_be_looked_at_is_refused_with_the_reason(monkeypatch):
@@ -20,6 +24,29 @@ def test_a_model_that_may_not_be_looked_at_is_refused_with_the_reason(monkeypatc
     monkeypatch.setattr(tf.io.gfile, "exists", denied)
     with pytest.raises(UserError, match="gs://m: cannot be read: no credentials$"):
         models.open_model("gs://m")
+
+
+def test_an_export_of_an_earlier_state_of_its_run_is_warned_of(
+    tiny_workdir, tiny_export, tmp_path, caplog
+):
+    folder = tmp_path / "run" / "export"
+    shutil.copytree(tiny_export, folder)
+    models.open_model(str(tmp_path / "run"))
+    assert "its training was not" not in caplog.text
+    contract = json.loads((folder / "contract.json").read_text())
+    selected = {"selected": {"epoch": 12}}
+    contract["training"] |= {"unfinished": "4 of 12 epochs", "selected": {"epoch": 4}}
+    (folder / "contract.json").write_text(json.dumps(contract))
+    (tmp_path / "run" / workfolder.SUMMARY).write_text(json.dumps(selected))
+    caplog.clear()
+    models.open_model(str(tmp_path / "run"))
+    assert "exported before its training was done (4 of 12 epochs)" in caplog.text
+    assert "its training went on since then, to other weights" in caplog.text
+    contract["training"] = selected
+    (folder / "contract.json").write_text(json.dumps(contract))
+    caplog.clear()
+    models.open_model(str(folder / "saved_model"))
+    assert not caplog.messages
 
 
 def test_room_for_windows_is_read_where_it_is():

@@ -158,6 +158,15 @@ def test_csv_of_something_else_is_refused_without_a_whole_line_too():
             layout.rows_of(text)
 
 
+def test_families_named_as_other_columns_are_read_by_their_place():
+    shares = {"error": 0.0, "file": 0.5, "family": 0.3, "probability": 0.2}
+    labels = tuple(shares)
+    found = rows.Row("a.wav", "file", 0.5, shares)
+    failed = rows.Row("b.wav", error="no audio in it")
+    text = text_of(rows.layout("csv", labels, []), [found, failed])
+    assert rows.layout("csv", labels, []).rows_of(text) == [found, failed]
+
+
 def test_a_row_that_was_changed_by_hand_is_not_read():
     layout = rows.layout("csv", LABELS, [])
     text = text_of(layout, [FOUND[0], FOUND[2]])
