@@ -168,6 +168,29 @@ def test_splits_of_other_names_do_not_become_classes(tmp_path, folders, message,
         recordings.find(str(tmp_path), Problems(skip))
 
 
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("folders", [("test", "train"), ("Validation",)])
+def test_splits_below_classes_do_not_become_instruments(tmp_path, folders, skip):
+    write(tmp_path / "banjo" / "a.wav")
+    for folder in folders:
+        write(tmp_path / "koto" / folder / "a.wav")
+    (tmp_path / "koto" / "notes").mkdir()
+    where = ", ".join(f"koto/{folder}/" for folder in folders)
+    message = f"--source={tmp_path}: {where}; SPLIT/FAMILY/… expected, not FAMILY/SPLIT"
+    with pytest.raises(UserError, match=message):
+        recordings.find(str(tmp_path), Problems(skip))
+
+
+def test_an_instrument_beside_others_may_be_called_as_a_split(tmp_path):
+    for name in ("test", "valiha"):
+        write(tmp_path / "koto" / name / "a.wav")
+        write(tmp_path / "split" / "train" / "koto" / name / "a.wav")
+    assert len(recordings.find(str(tmp_path / "split"), Problems())) == 2
+    shutil.rmtree(tmp_path / "split")
+    found = recordings.find(str(tmp_path), Problems())
+    assert [r.instrument for r in found] == ["test", "valiha"]
+
+
 def test_splits_of_a_csv_file_are_kept(tmp_path):
     write(tmp_path / "a.wav")
     write(tmp_path / "b.wav")

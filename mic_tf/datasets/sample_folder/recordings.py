@@ -52,7 +52,8 @@ def find(source: str, problems: Problems) -> list[Recording]:
       problems: takes rows, files and class folders that cannot be used.
 
     Raises:
-      UserError: the source is missing, has no audio file, or splits beside classes.
+      UserError: the source is missing, has no audio file, or splits beside or below
+        classes.
     """
     if not source:
         raise UserError("sample_folder needs --source=FOLDER or --source=FILE.csv")
@@ -115,9 +116,12 @@ def _in_class_folders(
         if fault:
             problems.report(folder, fault)
             continue
+        names = [os.path.relpath(path, folder) for path in paths]
+        if not split:
+            _refuse_splits_below(source, label, names)
         prefix = f"{split}/{label}" if split else label
-        for path in paths:
-            inside = printable(os.path.relpath(path, folder).replace(os.sep, "/"))
+        for path, name in zip(paths, names, strict=True):
+            inside = printable(name.replace(os.sep, "/"))
             first, _, rest = inside.partition("/")
             instrument = first if rest else os.path.splitext(inside)[0].strip()
             fault = _fault_of("instrument", instrument)
@@ -132,6 +136,17 @@ def _in_class_folders(
                 split=split,
                 named=bool(rest),
             )
+
+
+def _refuse_splits_below(source: str, family: str, names: list[str]) -> None:
+    """Refuses a class whose folders are splits, where they would be instruments."""
+    folders = sorted({name.split(os.sep)[0] for name in names if os.sep in name})
+    if folders and all(folder.lower() in _LIKE_SPLITS for folder in folders):
+        where = ", ".join(f"{family}/{folder}/" for folder in folders)
+        raise UserError(
+            f"--source={source}: {where}; SPLIT/FAMILY/… expected, not "
+            "FAMILY/SPLIT/…; a CSV file as --source gives an instrument such a name"
+        )
 
 
 def _told_apart(found: list[Recording]) -> Iterator[Recording]:
