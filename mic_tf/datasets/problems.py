@@ -33,6 +33,15 @@ class Problems:
             message = f"{thing}: {reason} (--skip_bad leaves such notes out)"
             # Names of files may have line breaks.
             raise UserError(" ".join(message.splitlines()))
+        self.leave_out(thing, reason)
+
+    def leave_out(self, thing: str, reason: str) -> None:
+        """Takes note of a thing that is left out in any case.
+
+        Args:
+          thing: as in `report`.
+          reason: what it lacks.
+        """
         self.left_out.append((printable(thing), printable(reason)))
 
     def __len__(self) -> int:

@@ -95,6 +95,36 @@ def test_a_longer_file_becomes_one_record_a_window_all_in_one_split(tmp_path):
         np.testing.assert_allclose(last / 32767, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("offset", [0.0, 0.25])
+def test_windows_in_which_nothing_is_heard_are_left_out(tmp_path, caplog, offset):
+    source = tmp_path / "source"
+    for i in range(2):
+        write(source / "flute" / f"{i}.wav")
+    hum = np.concatenate([sine(5.0), sine(11.0, amplitude=0.0009), sine(1.0)])
+    soundfile.write(source / "flute" / "0.wav", hum + offset, 16_000)
+    builder = prepare(source, tmp_path / "out")
+    ids = {"flute/0.wav#0", "flute/0.wav#4", "flute/0.wav#13", "flute/1.wav"}
+    assert set(notes_of(builder)) == ids
+    assert "2 notes or files were left out" in caplog.text
+    left_out = [f"{source}/flute/0.wav#{start},silence" for start in (8, 12)]
+    assert (builder.data_path / "left_out.csv").read_text().split()[1:] == left_out
+
+
+def test_a_file_of_nothing_but_silence_is_a_problem(tmp_path):
+    source = tmp_path / "source"
+    for name in "abcd":
+        write(source / "reed" / f"{name}.wav")
+    path = source / "reed" / "e.wav"
+    soundfile.write(path, np.zeros(9 * 16_000), 16_000)
+    with pytest.raises(UserError, match=f"{path}: nothing but silence .within 0.001"):
+        prepare(source, tmp_path / "out")
+    builder = prepare(source, tmp_path / "out", skip_bad=True)
+    assert set(notes_of(builder)) == {f"reed/{name}.wav" for name in "abcd"}
+    with open(builder.data_path / "left_out.csv", encoding="utf-8") as file:
+        [row] = csv.DictReader(file)
+    assert row["left_out"] == str(path)
+
+
 def test_windows_that_begin_a_few_samples_apart_have_names_of_their_own(tmp_path):
     starts = {1: "0.0000625", 7: "0.0004375", 8: "0.0005", 4_000: "0.25"}
     for more in starts:

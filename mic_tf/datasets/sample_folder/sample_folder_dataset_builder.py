@@ -1,4 +1,7 @@
-"""TFDS builder over a person's own recordings, one record for each 4 s window."""
+"""TFDS builder over a person's own recordings, one record for each 4 s window.
+
+Windows in which nothing is to be heard are left out: they are of no class.
+"""
 
 import dataclasses
 import functools
@@ -82,13 +85,17 @@ class NotesOfFile:
         Where files may be left out each is read to its end first: all of it or nothing.
         """
         path = self.recording.path
+        silent: list[str] = []
         try:
             if problems.skip:
                 _read_through(path)
-            for example in to_records(self.recording, self.instrument):
+            for example in to_records(self.recording, self.instrument, silent):
                 yield example["id"], example
         except UserError as error:
             problems.report(path, str(error).removeprefix(f"{path}: "))
+            return
+        for window in silent:
+            problems.leave_out(window, "silence")
 
 
 def marks_of(path: str) -> bytes:
@@ -109,23 +116,41 @@ def marks_of(path: str) -> bytes:
         return b"?"
 
 
-def to_records(recording: Recording, instrument: str) -> Iterator[dict[str, Any]]:
-    """Yields the records of a file: one for each 4 s window.
+def to_records(
+    recording: Recording, instrument: str, silent: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Yields the records of a file: one for each 4 s window that is not silent.
 
     Args:
       recording: the file.
       instrument: its instrument's name in the data set.
+      silent: takes path and start of the other windows.
 
     Raises:
-      UserError: the file cannot be read.
+      UserError: the file cannot be read, or has silent windows only.
     """
-    windows = reading.windows(recording.path)
+    heard = False
+    for suffix, waveform in _windows(recording.path):
+        if waveforms.is_silent(waveform):
+            silent.append(f"{recording.path}{suffix}")
+            continue
+        heard = True
+        yield _to_record(recording, instrument, suffix, waveform)
+    if not heard:
+        raise UserError(
+            f"{recording.path}: nothing but silence (within {waveforms.SILENCE_PEAK} "
+            "of a constant); a sound expected"
+        )
+
+
+def _windows(path: str) -> Iterator[tuple[str, np.ndarray]]:
+    """The windows of a file, each behind what it adds to the file's id."""
+    windows = reading.windows(path)
     held = next(windows)
     for following in windows:
-        yield _to_record(recording, instrument, f"#{_seconds(held[0])}", held[1])
+        yield f"#{_seconds(held[0])}", held[1]
         held = following
-    suffix = f"#{_seconds(held[0])}" if held[0] else ""
-    yield _to_record(recording, instrument, suffix, held[1])
+    yield f"#{_seconds(held[0])}" if held[0] else "", held[1]
 
 
 def to_pcm(waveform: np.ndarray) -> np.ndarray:
