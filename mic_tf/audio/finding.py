@@ -4,7 +4,7 @@ import functools
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 EXTENSIONS = (
     *(".wav", ".wave", ".rf64", ".w64", ".flac", ".aif", ".aiff", ".aifc", ".caf"),
@@ -12,7 +12,26 @@ EXTENSIONS = (
 )
 """What is taken for audio in a folder; a file given by name may have any other."""
 
+UNREAD = (
+    *(".m4a", ".m4b", ".aac", ".ac3", ".wma", ".asf", ".mp2", ".mpc", ".wv", ".ape"),
+    *(".tta", ".amr", ".3gp", ".ra", ".dsf", ".dff", ".mka", ".mkv", ".mp4", ".mov"),
+    *(".webm", ".avi"),
+)
+"""Endings of other files with sound, which are not taken."""
+
 _ANY_DEPTH = re.compile(r"(?:^|(?<=/))(?:\*\*/+)*\*\*(?:/+|$)")
+
+
+def find_unread(folder: str) -> Iterator[str]:
+    """The files below a folder whose endings are among `UNREAD`."""
+    for path in _walk(folder, set(), UNREAD):
+        if ending_of(path) in UNREAD:
+            yield path
+
+
+def ending_of(path: str) -> str:
+    """A file's ending in small letters, as `.wav`."""
+    return os.path.splitext(path)[1].lower()
 
 
 def find_audio(paths: Iterable[str]) -> Iterator[str]:
@@ -103,7 +122,9 @@ def _folders(folder: str, visited: set[str]) -> Iterator[str]:
         yield from _folders(inner, visited)
 
 
-def _walk(folder: str, visited: set[str]) -> Iterator[str]:
+def _walk(
+    folder: str, visited: set[str], endings: Sequence[str] = EXTENSIONS
+) -> Iterator[str]:
     real = os.path.realpath(folder)
     if real in visited:
         return
@@ -118,9 +139,9 @@ def _walk(folder: str, visited: set[str]) -> Iterator[str]:
         if name.startswith("."):
             continue
         if os.path.isdir(path):
-            yield from _walk(path, visited)
+            yield from _walk(path, visited, endings)
             continue
         # A link to nothing that has no ending was probably one to a folder.
-        ending = os.path.splitext(name)[1].lower()
-        if ending in EXTENSIONS or not (ending or os.path.exists(path)):
+        ending = ending_of(name)
+        if ending in endings or not (ending or os.path.exists(path)):
             yield path

@@ -397,6 +397,17 @@ def test_classes_that_differ_in_case_alone_are_said(tmp_path, caplog):
     assert "reed" not in caplog.text
 
 
+def test_files_that_are_not_read_are_counted_once(tmp_path, caplog):
+    write(tmp_path / "reed" / "a.wav")
+    write(tmp_path / "flute" / "inner" / "a.wav")
+    for name in ("reed/b.m4a", "flute/inner/c.WMA", "flute/d.m4a", "flute/cover.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "flute" / "nothing").symlink_to("nowhere")
+    recordings.find(str(tmp_path), Problems(True))
+    [line] = caplog.messages
+    assert line.startswith("3 files are not read: .m4a, .wma; convert them, as by `")
+
+
 def test_an_empty_class_folder_is_named(tmp_path):
     write(tmp_path / "reed" / "a.wav")
     (tmp_path / "flute").mkdir()
