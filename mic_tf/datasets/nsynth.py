@@ -4,7 +4,6 @@ import contextlib
 import os
 from typing import Any
 
-import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
@@ -165,7 +164,10 @@ def _generate(
         force_checksums_validation=False,
     )
     try:
-        builder.download_and_prepare(download_dir=download_dir, download_config=config)
+        with preparation.faults_of_disk("nsynth"):
+            builder.download_and_prepare(
+                download_dir=download_dir, download_config=config
+            )
     except download_manager.NonMatchingChecksumError as error:
         raise UserError(
             f"{_first_line(error)} delete the file and run the same command again"
@@ -174,8 +176,6 @@ def _generate(
         raise UserError(
             f"{_first_line(error)}; delete that file and run the same command again"
         ) from error
-    except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"nsynth: {files.reason(error)}") from error
 
 
 def _compare_with_published(builder: tfds.core.DatasetBuilder) -> None:

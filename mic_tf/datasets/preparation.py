@@ -148,9 +148,8 @@ def _generate(builder: NoteBuilder, root: str, num_shards: int) -> None:
     files.allow_open(1000)
     tfds.disable_progress_bar()
     try:
-        builder.download_and_prepare(download_config=download_config)
-    except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"--data_dir={root}: {files.reason(error)}") from error
+        with faults_of_disk(f"--data_dir={root}"):
+            builder.download_and_prepare(download_config=download_config)
     finally:
         tfds.enable_progress_bar()
     if builder.problems:
@@ -215,6 +214,19 @@ def _faults_of_source() -> Iterator[None]:
     except OSError as error:
         name = error.filename or "--source"
         raise UserError(f"{name}: {files.reason(error)}") from error
+
+
+@contextlib.contextmanager
+def faults_of_disk(what: str) -> Iterator[None]:
+    """One line, after `what`, for what TFDS cannot read or write."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError, RuntimeError) as error:
+        # TFDS raises a RuntimeError from one of TensorFlow's.
+        cause = error.__cause__ if isinstance(error, RuntimeError) else error
+        if not isinstance(cause, OSError | tf.errors.OpError):
+            raise
+        raise UserError(f"{what}: {files.reason(cause)}") from error
 
 
 def _difference(there: dict[str, Any] | None, wanted: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 import fcntl
 import os
 import pathlib
+import resource
 import shutil
 import types
 
@@ -232,6 +233,24 @@ def test_a_disk_that_fills_up_is_one_line(source, tmp_path, monkeypatch, error):
     monkeypatch.setattr(Builder, "_notes", fill_up)
     with pytest.raises(UserError, match=r"^--data_dir=.*: No space left on device$"):
         prepare(source, tmp_path)
+
+
+def test_a_disk_that_fills_up_as_records_are_written_is_one_line(source, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"^--data_dir=.*: .*File too large$"):
+            prepare(source, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("cause", [ValueError("a fault of ours"), None])
+def test_other_errors_are_not_taken_for_the_disks(cause):
+    error = RuntimeError("text")
+    error.__cause__ = cause
+    with pytest.raises(RuntimeError), preparation.faults_of_disk("--data_dir=x"):
+        raise error
 
 
 @pytest.mark.parametrize(("asked", "found"), [(3, 3), (100, 5), (0, 1)])
