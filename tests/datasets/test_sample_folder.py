@@ -252,6 +252,30 @@ def test_few_recordings_go_to_train_first_and_then_to_valid(files, expected):
     assert {split: len(part) for split, part in dealt.items()} == expected
 
 
+@pytest.mark.parametrize("sizes", [(30, 1), (1, 100, 3), (9, *[1] * 7, 9)])
+def test_train_has_no_fewer_files_of_a_family_than_valid_or_test(sizes):
+    for family in map(str, range(40)):
+        files = [
+            recording(family, f"i{i}", n) for i, m in enumerate(sizes) for n in range(m)
+        ]
+        dealt = dealing.deal(files)
+        train, *others = [len(part) for part in dealt.values()]
+        assert train >= max(others)
+        assert train + sum(others) == len(files)
+        assert dealing.deal(files) == dealt
+        splits = {(r.instrument, split) for split, part in dealt.items() for r in part}
+        assert len(splits) == len(sizes)
+
+
+def test_dealing_of_even_instruments_stays_as_it_was():
+    files = [recording("reed", f"i{i}", n) for i in range(9) for n in (0, 1)]
+    found = {
+        split: sorted({r.instrument for r in p})
+        for split, p in dealing.deal(files).items()
+    }
+    assert (found["valid"], found["test"]) == (["i1"], ["i6"])
+
+
 def test_a_single_instrument_is_dealt_by_files_with_a_warning(caplog):
     dealt = dealing.deal([recording("reed", "oboe", n) for n in range(10)])
     assert {s: len(part) for s, part in dealt.items()} == {

@@ -18,7 +18,8 @@ def deal(recordings: Sequence[Recording]) -> dict[str, list[Recording]]:
     each family are dealt: about a tenth, at least one of two, to valid; about a
     tenth, at least one of three, to test; the rest to train. A family of a single
     instrument with several files is dealt by files, and so are files that nothing
-    names an instrument of, with a warning.
+    names an instrument of, with a warning. Where valid or test would get more files of
+    a family than train, its largest instruments go to train.
 
     Args:
       recordings: all with a split, or all without.
@@ -87,12 +88,33 @@ def _deal_family(
         )
         groups = _grouped(recordings, lambda r: r.id)
     keys = sorted(groups, key=lambda key: _hash(f"{family}/{key}"))
+    parts = _parts(keys, groups)
+    for largest in sorted(keys, key=lambda key: len(groups[key]), reverse=True):
+        if len(parts["train"]) >= max(len(parts["valid"]), len(parts["test"])):
+            break
+        keys.remove(largest)
+        keys.append(largest)
+        parts = _parts(keys, groups)
+    for split, part in parts.items():
+        dealt[split] += part
+
+
+def _parts(
+    keys: list[str], groups: dict[str, list[Recording]]
+) -> dict[str, list[Recording]]:
+    """The recordings of groups by split: valid has the first, train the last."""
     tenth = max(1, round(len(keys) / 10))
     valids = tenth if len(keys) >= 2 else 0
     tests = tenth if len(keys) >= 3 else 0
-    for i, key in enumerate(keys):
-        split = "valid" if i < valids else "test" if i < valids + tests else "train"
-        dealt[split] += groups[key]
+    parts = {
+        "valid": keys[:valids],
+        "test": keys[valids : valids + tests],
+        "train": keys[valids + tests :],
+    }
+    return {
+        split: [recording for key in part for recording in groups[key]]
+        for split, part in parts.items()
+    }
 
 
 def _grouped(recordings: Iterable[Recording], key) -> dict[str, list[Recording]]:
