@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from mic_tf import files
 from mic_tf.datasets.names import without_version
+from mic_tf.datasets.preparation import one_at_a_time
 from mic_tf.errors import UserError
 from mic_tf.pipeline import index as note_index
 from mic_tf.pipeline.index import NoteIndex
@@ -46,26 +47,32 @@ class FamilyShards:
 
 
 def write(builder: tfds.core.DatasetBuilder) -> FamilyShards:
-    """Writes the files, with a progress bar; reuses them when they are up to date."""
+    """Writes the files, with a progress bar; reuses them when they are up to date.
+
+    Raises:
+      UserError: they cannot be written, or another process prepares the set or writes
+        them.
+    """
     index = note_index.load(builder)
     folder = _folder(builder)
     plan = _plan(index)
     manifest = files.join(folder, _MANIFEST)
     shards = _shards(folder, plan)
-    if files.exists(manifest):
-        fault = _fault(files.read_json(manifest), _content(index, plan), shards)
-        if not fault:
-            logging.info("%s is there already", folder)
-            return shards
-        logging.info("%s: %s; writing it anew", folder, fault)
-    files.remove(manifest)
-    files.make_folder(folder)
-    place = np.empty(len(index), np.int64)
-    for number, (_, _, rows) in enumerate(plan):
-        place[rows] = number
-    _copy(note_index.file_paths(builder, index), shards.paths, place)
-    content = {**_content(index, plan), _BYTES: _sizes(shards.paths)}
-    files.write_json(manifest, content)
+    with one_at_a_time(str(builder.data_path)):
+        if files.exists(manifest):
+            fault = _fault(files.read_json(manifest), _content(index, plan), shards)
+            if not fault:
+                logging.info("%s is there already", folder)
+                return shards
+            logging.info("%s: %s; writing it anew", folder, fault)
+        files.remove(manifest)
+        files.make_folder(folder)
+        place = np.empty(len(index), np.int64)
+        for number, (_, _, rows) in enumerate(plan):
+            place[rows] = number
+        _copy(note_index.file_paths(builder, index), shards.paths, place)
+        content = {**_content(index, plan), _BYTES: _sizes(shards.paths)}
+        files.write_json(manifest, content)
     return shards
 
 

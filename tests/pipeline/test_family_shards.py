@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mic_tf import files
+from mic_tf.datasets import preparation
 from mic_tf.errors import UserError
 from mic_tf.pipeline import batches, draws, family_shards
 from mic_tf.pipeline.balance import balance
@@ -145,6 +146,16 @@ def test_files_that_cannot_be_written_are_one_line(builder, monkeypatch, where):
         family_shards.write(builder)
     with pytest.raises(UserError, match=r"no .*family_shards"):
         family_shards.load(builder, batches.open_records(builder).index)
+
+
+def test_two_processes_do_not_write_the_files_of_one_set(builder):
+    written = family_shards.write(builder)
+    os.remove(written.paths[0])
+    refused = pytest.raises(UserError, match="another process is preparing it")
+    with preparation.one_at_a_time(str(builder.data_path)), refused:
+        family_shards.write(builder)
+    assert not os.path.exists(written.paths[0])
+    assert family_shards.write(builder).paths == written.paths
 
 
 def test_more_files_may_be_open_than_by_default(monkeypatch):
