@@ -1,6 +1,7 @@
 """The one record of all our data sets: TFDS `nsynth`'s features, audio as PCM16."""
 
 import os
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -100,10 +101,15 @@ def is_named_after(instrument: str, file: str) -> bool:
       instrument: its name.
       file: a recording's path with slashes, as its record's id has it.
     """
-    stem = os.path.splitext(file)[0]
+    stem = composed(os.path.splitext(file)[0])
     *folders, name = stem.split("/")
     if folders and folders[0] in SPLITS:
         del folders[0]
     if len(folders) > 1 and folders[-1] == name:
         return False
-    return f"/{stem}".endswith(f"/{instrument}")
+    return f"/{stem}".endswith(f"/{composed(instrument)}")
+
+
+def composed(name: str) -> str:
+    """A name with `ö` as one letter, which macOS and some archives write as two."""
+    return unicodedata.normalize("NFC", name)

@@ -1,6 +1,7 @@
 import csv
 import os
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -312,6 +313,35 @@ def test_an_instrument_may_be_named_after_its_file():
     assert not schema.is_named_after("0", "train/banjo/0/0.wav")
     assert not schema.is_named_after("0", "banjo/0/0.wav")
     assert not schema.is_named_after("a", "banjo/0.wav")
+
+
+def test_letters_of_one_part_or_two_are_the_same_name(tmp_path):
+    one, two = (unicodedata.normalize(form, "Flöte") for form in ("NFC", "NFD"))
+    for split, name in (("train", one), ("test", two)):
+        write(tmp_path / "in" / split / name / name / "a.wav")
+        write(tmp_path / "in" / split / name / f"{split} {name}.wav")
+    found = recordings.find(str(tmp_path / "in"), Problems())
+    assert {r.family for r in found} == {one}
+    assert {r.instrument for r in found} == {one, f"train {one}", f"test {one}"}
+    assert [r.id for r in found if r.split == "test"] == [
+        f"test/{two}/{two}/a.wav",
+        f"test/{two}/test {two}.wav",
+    ]
+    assert schema.is_named_after(f"test {one}", f"test/{two}/test {two}.wav")
+
+
+@pytest.mark.parametrize(("listed", "on_disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_csv_file_may_spell_letters_otherwise_than_the_disk(
+    tmp_path, listed, on_disk
+):
+    name = "Flöte.wav"
+    write(tmp_path / unicodedata.normalize(on_disk, name))
+    row = unicodedata.normalize(listed, f"{name},Flöte,spät")
+    (tmp_path / "all.csv").write_text(f"file,family,instrument\n{row}\n")
+    [found] = recordings.find(str(tmp_path / "all.csv"), Problems())
+    assert (found.family, found.instrument) == ("Flöte", "spät")
+    assert found.id == unicodedata.normalize(listed, name)
+    assert os.path.isfile(found.path)
 
 
 def test_dealing_one_family_does_not_depend_on_the_others():

@@ -4,13 +4,14 @@ import collections
 import csv
 import dataclasses
 import os
+import unicodedata
 from collections.abc import Iterator
 
 from absl import logging
 
 from mic_tf.audio.finding import EXTENSIONS, ending_of, find_audio, find_unread
 from mic_tf.datasets.problems import Problems, printable
-from mic_tf.datasets.schema import UNKNOWN
+from mic_tf.datasets.schema import UNKNOWN, composed
 from mic_tf.errors import UserError
 from mic_tf.taxonomy import SPLITS
 
@@ -27,8 +28,9 @@ class Recording:
     Attributes:
       id: the path as given or below the source folder, with slashes.
       path: where to read it.
-      family: the class.
-      instrument: what recordings of the same instrument share, within the family.
+      family: the class, with composed letters.
+      instrument: what recordings of the same instrument share, within the family; with
+        composed letters too.
       pitch: MIDI pitch or -1.
       velocity: MIDI velocity or -1.
       split: as the source says, or empty.
@@ -121,7 +123,8 @@ def _in_class_folders(
     for family in families:
         folder = os.path.join(source, family)
         paths = [path for path in find_audio([folder]) if path != folder]
-        label = printable(family)
+        name = printable(family)
+        label = composed(name)
         fault = _fault_of("class", label)
         if not paths:
             fault = f"no audio file in this class folder ({' '.join(EXTENSIONS)})"
@@ -131,11 +134,12 @@ def _in_class_folders(
         names = [os.path.relpath(path, folder) for path in paths]
         if not split:
             _refuse_splits_below(source, label, names)
-        prefix = f"{split}/{label}" if split else label
-        for path, name in zip(paths, names, strict=True):
-            inside = printable(name.replace(os.sep, "/"))
+        prefix = f"{split}/{name}" if split else name
+        for path, below in zip(paths, names, strict=True):
+            inside = printable(below.replace(os.sep, "/"))
             first, _, rest = inside.partition("/")
             instrument = first if rest else os.path.splitext(inside)[0].strip()
+            instrument = composed(instrument)
             fault = _fault_of("instrument", instrument)
             if fault:
                 problems.report(path, fault)
@@ -269,17 +273,20 @@ def _from_row(row: dict[str, str | None], source: str) -> Recording:
             "expected"
         )
     values = {key: (value or "").strip() for key, value in row.items() if key}
-    name, family = values["file"], values["family"]
+    name, family = values["file"], composed(values["family"])
     if not name or not family:
         raise UserError(f"no {'file' if not name else 'family'} in this row")
-    path = os.path.join(os.path.dirname(source), name)
-    if not os.path.isfile(path):
+    folder = os.path.dirname(source)
+    forms = [name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]
+    paths = [os.path.join(folder, form) for form in forms]
+    path = next(filter(os.path.isfile, paths), "")
+    if not path:
         raise UserError(f"{name}: no such file beside the CSV file")
     split = values.get("split", "")
     if split not in ("", *SPLITS):
         raise UserError(f"split {split!r}; one of {', '.join(SPLITS)} expected")
     stem = os.path.splitext(name.replace(os.sep, "/"))[0].strip()
-    instrument = values.get("instrument") or stem
+    instrument = composed(values.get("instrument") or stem)
     fault = _fault_of("family", family) or _fault_of("instrument", instrument)
     if fault:
         raise UserError(fault)
