@@ -85,7 +85,7 @@ _OVERWRITE = flags.DEFINE_bool(
     "overwrite",
     False,
     "Prepare a set anew that is there, from whatever it was made; on a disk the old "
-    "one stays until the new one is whole.",
+    "one waits aside until the new one is whole.",
 )
 _FAMILY_SHARDS = flags.DEFINE_bool(
     "family_shards",

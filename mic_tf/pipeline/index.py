@@ -307,6 +307,8 @@ def damaged_file(paths: Sequence[str]) -> str | None:
         try:
             for batch in tf.data.TFRecordDataset(path).batch(32):
                 tf.io.parse_example(batch, _LABEL_FEATURES)
+        except tf.errors.NotFoundError:
+            return f"{path}: record file is missing"
         except tf.errors.OpError as damage:
             return f"{path}: damaged or of another schema: {files.reason(damage)}"
     return None

@@ -62,6 +62,13 @@ def test_missing_record_file_is_named(builder, tmp_path):
         note_index.load(builder)
 
 
+def test_a_record_file_that_goes_missing_later_is_not_called_damaged(builder):
+    paths = note_index.file_paths(builder, note_index.load(builder))
+    assert note_index.damaged_file(paths) is None
+    os.remove(paths[1])
+    assert note_index.damaged_file(paths) == f"{paths[1]}: record file is missing"
+
+
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "missing"])
 def test_damage_is_left_out_and_counted_only_when_asked_for(builder, damage, caplog):
     whole = note_index.load(builder)
