@@ -61,16 +61,14 @@ def load_builder(
       A builder whose `info` and record files can be read.
 
     Raises:
-      UserError: unknown name, or not prepared there; says how to prepare it.
+      UserError: unknown name, or not prepared there or damaged; says how to prepare it.
     """
-    import tensorflow_datasets as tfds
-
     parsed = parse_name(name, flag)
     files.register_file_systems(data_dir)
     try:
         folder = find_prepared(parsed, data_dir)
         if folder:
-            return tfds.builder_from_directory(folder)
+            return _opened(folder)
     except (tf.errors.OpError, OSError) as error:
         raise UserError(f"--data_dir={data_dir}: {files.reason(error)}") from error
     source = "" if parsed.dataset in ("nsynth", "soundfont_notes") else " --source=…"
@@ -78,6 +76,19 @@ def load_builder(
         f"{name} is not prepared in {data_dir}; prepare it with: python -m "
         f"mic_tf.prepare --dataset={name}{source} --data_dir={data_dir}"
     )
+
+
+def _opened(folder: str) -> "tfds.core.DatasetBuilder":
+    import tensorflow_datasets as tfds
+    from google.protobuf import json_format
+
+    try:
+        return tfds.builder_from_directory(folder)
+    except (json_format.ParseError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{folder}: its description is damaged ({files.reason(error)}); prepare it "
+            "again with --overwrite"
+        ) from error
 
 
 def _newest(folder: str, version: str) -> str | None:

@@ -164,9 +164,16 @@ def _reusable(folder: str, asked: NoteBuilder | None, overwrite: bool) -> bool:
     """Whether the prepared set is the one that is asked for, and not to be made anew.
 
     Raises:
-      UserError: it is another one and must not be replaced.
+      UserError: it is another one and must not be replaced, or is damaged.
     """
-    metadata = files.read_json(files.join(folder, _METADATA_FILE))
+    if overwrite:
+        with _faults_of_source():
+            asked.settings()
+        return False
+    try:
+        metadata = files.read_json(files.join(folder, _METADATA_FILE))
+    except UserError as error:
+        raise UserError(f"{error}; --overwrite makes the set anew") from error
     left_out = metadata.get("left_out", 0)
     note = f" ({left_out} notes or files were left out of it)" if left_out else ""
     there = metadata.get("settings")
@@ -176,8 +183,6 @@ def _reusable(folder: str, asked: NoteBuilder | None, overwrite: bool) -> bool:
         return True
     with _faults_of_source():
         wanted = json.loads(json.dumps(asked.settings()))
-    if overwrite:
-        return False
     if there == wanted:
         logging.info(
             "%s is prepared already, with these settings; using it%s", folder, note

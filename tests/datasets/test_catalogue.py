@@ -54,6 +54,16 @@ def test_a_single_labelled_set_is_found_without_its_label(tmp_path):
     assert find("sample_folder", tmp_path).endswith("sample_folder/1.0.0")
 
 
+@pytest.mark.parametrize("content", ["", "null", '{"name": "nsy', "{}"])
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+def test_a_description_that_is_damaged_is_one_line(tmp_path, name, content):
+    folder = write_dataset(tmp_path, SPLITS).data_path
+    (folder / name).write_text(content)
+    with pytest.raises(UserError, match=f"^{folder}: its .* damaged .*") as caught:
+        catalogue.load_builder("nsynth_jsonwav", str(tmp_path))
+    assert str(caught.value).endswith("; prepare it again with --overwrite")
+
+
 def test_a_folder_without_its_description_is_not_a_prepared_set(tmp_path):
     (tmp_path / "soundfont_notes" / "1.0.0").mkdir(parents=True)
     (tmp_path / "soundfont_notes" / "incomplete.ABCDEF_1.0.0").mkdir(parents=True)

@@ -83,6 +83,25 @@ def test_overwrite_makes_the_same_set_anew(source, tmp_path, caplog):
     assert os.listdir(tmp_path / "nsynth_jsonwav") == ["1.0.0"]
 
 
+@pytest.mark.parametrize("content", ["", None])
+@pytest.mark.parametrize("name", ["metadata.json", "features.json"])
+def test_overwrite_repairs_a_set_whose_description_is_damaged(
+    source, tmp_path, name, content
+):
+    folder = prepare(source, tmp_path)
+    path = pathlib.Path(folder) / name
+    before = path.read_text()
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    if name == "metadata.json":
+        with pytest.raises(UserError, match=f"{path}: .*; --overwrite makes the set"):
+            prepare(source, tmp_path)
+    prepare(source, tmp_path, overwrite=True)
+    assert path.read_text() == before
+    assert notes_in(folder) == 5
+
+
 def test_overwrite_without_a_source_leaves_the_set_as_it_is(source, tmp_path):
     folder = prepare(source, tmp_path)
     with pytest.raises(UserError, match=r"--overwrite: .* no --source is given"):
