@@ -116,6 +116,8 @@ def main(arguments: list[str]) -> None:
     from mic_tf.pipeline import family_shards, index
 
     files.register_file_systems(_DATA_DIR.value)
+    if name.dataset == "sample_folder" and not files.is_remote(_DATA_DIR.value):
+        _refuse_sets_among_classes()
     _prepare(name)
     builder = catalogue.load_builder(_DATASET.value, _DATA_DIR.value)
     command.say(table(index.load(builder)))
@@ -182,6 +184,17 @@ def _refuse_flags_of_others(dataset: str) -> None:
             raise UserError(f"--{flag} has no meaning for --dataset={dataset}")
     if _BEAM_OPTIONS.value and not _BEAM.value and dataset != "nsynth":
         raise UserError(f"--beam_options: for --dataset={dataset} only with --beam")
+
+
+def _refuse_sets_among_classes() -> None:
+    """Folders of prepared sets would be taken for classes at the next time."""
+    source, data_dir = map(os.path.realpath, (_SOURCE.value, _DATA_DIR.value))
+    is_folder = bool(_SOURCE.value) and os.path.isdir(source)
+    if is_folder and os.path.commonpath([source, data_dir]) == source:
+        raise UserError(
+            f"--data_dir={_DATA_DIR.value} lies in --source={_SOURCE.value}, whose "
+            "folders are classes; one outside of it expected"
+        )
 
 
 def cli() -> None:

@@ -81,6 +81,20 @@ def test_a_set_that_is_there_is_compared_with_what_was_asked_for(
     assert done.stdout == f"{given}\n", done.stderr
 
 
+@pytest.mark.parametrize("inside", ["", "sets/new"])
+def test_sets_are_not_prepared_among_classes(tmp_path, inside):
+    (tmp_path / "banjo").mkdir()
+    done = run(
+        "--dataset=sample_folder",
+        f"--source={tmp_path}/../{tmp_path.name}",
+        f"--data_dir={tmp_path / inside}",
+    )
+    assert done.returncode == 2
+    (line,) = own_lines(done.stderr)
+    assert line.startswith(f"error: --data_dir={tmp_path / inside} lies in --source=")
+    assert [path.name for path in tmp_path.iterdir()] == ["banjo"]
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
