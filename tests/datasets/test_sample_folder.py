@@ -469,6 +469,37 @@ def test_an_empty_class_folder_is_named(tmp_path):
         recordings.find(str(tmp_path), Problems())
 
 
+def test_a_class_folder_that_cannot_be_read_says_why(tmp_path, monkeypatch):
+    for family in ("flute", "reed"):
+        write(tmp_path / family / "a.wav")
+    listed = os.listdir
+
+    def refused(path):
+        if os.path.basename(path) == "flute":
+            raise PermissionError(13, "Permission denied", path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", refused)
+    with pytest.raises(UserError, match="flute: cannot be read: Permission denied"):
+        recordings.find(str(tmp_path), Problems())
+    assert len(recordings.find(str(tmp_path), Problems(skip=True))) == 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "link"),
+    [("flute", "reed"), ("train/flute", "train/reed"), ("train/flute", "test/flute")],
+)
+def test_one_folder_is_not_two_classes_or_splits(tmp_path, folder, link):
+    write(tmp_path / folder / "a.wav")
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to(tmp_path / folder)
+    message = "/(flute|reed): the same folder as .*/flute"
+    with pytest.raises(UserError, match=message):
+        recordings.find(str(tmp_path), Problems())
+    skipping = Problems(skip=True)
+    assert len(recordings.find(str(tmp_path), skipping)) == len(skipping) == 1
+
+
 def test_a_class_folder_that_leads_nowhere_is_named(tmp_path):
     write(tmp_path / "reed" / "a.wav")
     (tmp_path / "flute").symlink_to("nowhere")

@@ -99,10 +99,11 @@ def _in_folder(source: str, problems: Problems) -> Iterator[Recording]:
     names = _sub_folders(source, problems)
     if names and set(names) <= set(SPLITS):
         found = []
+        seen: dict[str, str] = {}
         for split in names:
             folder = os.path.join(source, split)
             families = _sub_folders(folder, problems)
-            found += _in_class_folders(folder, families, split, problems)
+            found += _in_class_folders(folder, families, split, problems, seen)
         yield from _told_apart(found)
         return
     splits = [name for name in names if name.lower() in _LIKE_SPLITS]
@@ -114,12 +115,17 @@ def _in_folder(source: str, problems: Problems) -> Iterator[Recording]:
             f"--source={source}: {where}; only {', '.join(SPLITS)} expected, or only "
             "classes; a CSV file as --source gives a class such a name"
         )
-    yield from _in_class_folders(source, names, "", problems)
+    yield from _in_class_folders(source, names, "", problems, {})
 
 
 def _in_class_folders(
-    source: str, families: list[str], split: str, problems: Problems
+    source: str,
+    families: list[str],
+    split: str,
+    problems: Problems,
+    seen: dict[str, str],
 ) -> Iterator[Recording]:
+    """The recordings of classes; takes note of their folders, none of which is two."""
     for family in families:
         folder = os.path.join(source, family)
         paths = [path for path in find_audio([folder]) if path != folder]
@@ -127,7 +133,10 @@ def _in_class_folders(
         label = composed(name)
         fault = _fault_of("class", label)
         if not paths:
-            fault = f"no audio file in this class folder ({' '.join(EXTENSIONS)})"
+            fault = _why_none(folder)
+        before = seen.setdefault(os.path.realpath(folder), folder)
+        if before != folder:
+            fault = f"the same folder as {before}; one of its own expected"
         if fault:
             problems.report(folder, fault)
             continue
@@ -152,6 +161,15 @@ def _in_class_folders(
                 split=split,
                 named=bool(rest),
             )
+
+
+def _why_none(folder: str) -> str:
+    """Why no audio file was found in a class folder."""
+    try:
+        os.listdir(folder)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return f"no audio file in this class folder ({' '.join(EXTENSIONS)})"
 
 
 def _refuse_splits_below(source: str, family: str, names: list[str]) -> None:
