@@ -12,7 +12,8 @@ valid split that is kept for another look. {fold} in a flag is the fold's number
 second stage goes on from the same fold of the first: --init_from=runs/{fold}, seen from
 the project's folder as all paths in --common and --change. The figures of every change
 go into --results; what stands there is not trained again, what was interrupted goes on.
---print_only shows the table of what is there.
+--print_only shows the table of what is there. p is of a sign-flip test over
+instruments, as notes of one instrument are wrong together.
 """
 
 import csv
@@ -34,7 +35,7 @@ from tools import kept_runs
 
 UNCHANGED = "the recipe as it is"
 COLUMNS = (
-    *("change", "flags", "accuracy before", "after", "notes lost", "notes won"),
+    *("change", "flags", "accuracy before", "after", "notes lost", "notes won", "p"),
     *("folds before", "folds after", "minutes a fold"),
 )
 KEPT = ("flags", "accuracy", "folds", "minutes", "n", "wrong")
@@ -188,6 +189,21 @@ def answers(predictions: str) -> dict[str, Any]:
     return {"n": len(rows), "wrong": wrong}
 
 
+def _chance(before: list[str], after: list[str]) -> float:
+    """The p-value of two lists of wrong notes.
+
+    Their ids begin with the instrument, as NSynth's and soundfont_notes' do.
+    """
+    import numpy as np
+
+    from mic_tf.evaluation import comparison
+
+    notes = sorted({*before, *after})
+    instrument = np.array([note.rsplit("-", 2)[0] for note in notes])
+    right = [~np.isin(notes, wrong) for wrong in (before, after)]
+    return comparison.sign_flip_p(comparison.by_instrument(*right, instrument))
+
+
 def row(name: str, changed: list[str], results: dict[str, dict[str, Any]]) -> str:
     """One line of the table."""
     before, after = results[UNCHANGED], results[name]
@@ -200,6 +216,7 @@ def row(name: str, changed: list[str], results: dict[str, dict[str, Any]]) -> st
     cells += [f"{each['accuracy']:.3f}" for each in (before, after)]
     for some, others in ((after, before), (before, after)):
         cells.append(str(len(set(some["wrong"]) - set(others["wrong"]))))
+    cells.append(f"{_chance(before['wrong'], after['wrong']):.2g}")
     for each in (before, after):
         cells.append(", ".join(f"{accuracy:.2f}" for accuracy in each["folds"]))
     cells.append(f"{after['minutes']:.1f}")

@@ -92,11 +92,13 @@ def main(arguments: list[str]) -> None:
     others = _records(flag.other_notes, "other_notes") if flag.other_notes else None
     tested: dict[str, str] = {}
     right: dict[str, list[np.ndarray]] = {}
+    instruments: list[np.ndarray] = []
     for fold, workdir in enumerate(flag.workdirs):
         print(f"{workdir}: {fold + 1} of {len(flag.workdirs)}", flush=True)
         first = networks[workdir]
         records = _records_of(first)
         part = _part(first, records, "test")
+        instruments.append(records.index.instrument[part])
         for note in records.index.ids[part].tolist():
             other = tested.setdefault(note, workdir)
             if other != workdir:
@@ -109,7 +111,8 @@ def main(arguments: list[str]) -> None:
         for name, log_probabilities in ways.items():
             said = log_probabilities.argmax(axis=1)
             right.setdefault(name, []).append(said == truth)
-    print("\n".join(table({name: np.concatenate(r) for name, r in right.items()})))
+    every = {name: np.concatenate(r) for name, r in right.items()}
+    print("\n".join(table(every, np.concatenate(instruments))))
 
 
 def answered(
@@ -254,18 +257,23 @@ def joined(own: "np.ndarray", its: "np.ndarray") -> dict[str, "np.ndarray"]:
     }
 
 
-def table(right: dict[str, "np.ndarray"]) -> Iterator[str]:
-    """The lines of the table.
+def table(right: dict[str, "np.ndarray"], instrument: "np.ndarray") -> Iterator[str]:
+    """The lines of the table, each with the p-value of a test over instruments.
 
     Args:
       right: by the way, whether each note is answered rightly.
+      instrument: of each note, of one and the same data set for all folds.
     """
-    yield "| answered | accuracy | notes lost | notes won |"
-    yield "| --- | --- | --- | --- |"
+    from mic_tf.evaluation import comparison
+
+    yield "| answered | accuracy | notes lost | notes won | p |"
+    yield "| --- | --- | --- | --- | --- |"
     before = right[UNCHANGED]
     for name, after in right.items():
         lost, won = (before & ~after).sum(), (~before & after).sum()
-        yield f"| {name} | {after.mean():.3f} | {lost} | {won} |"
+        differences = comparison.by_instrument(before, after, instrument)
+        p = comparison.sign_flip_p(differences)
+        yield f"| {name} | {after.mean():.3f} | {lost} | {won} | {p:.2g} |"
 
 
 def _network(workdir: str) -> Network:

@@ -25,11 +25,30 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * tail / 2**n)
 
 
+def by_instrument(
+    first: np.ndarray, second: np.ndarray, instrument: np.ndarray
+) -> np.ndarray:
+    """By how many notes of each instrument the first model is ahead.
+
+    Args:
+      first: whether each answer of the first model was right, bool [notes].
+      second: the same of the second.
+      instrument: what tells instruments apart, [notes].
+
+    Returns:
+      int64 [instruments].
+    """
+    _, place = np.unique(instrument, return_inverse=True)
+    differences = np.zeros(place.max(initial=-1) + 1, np.int64)
+    np.add.at(differences, place, first.astype(np.int64) - second)
+    return differences
+
+
 def sign_flip_p(differences: np.ndarray) -> float:
     """Two-sided p-value of the exact sign-flip test (Fisher 1935, section 21).
 
     Args:
-      differences: of two models on each instrument, int [instruments].
+      differences: as `by_instrument` gives them.
 
     Returns:
       The probability of a sum as far from 0 as theirs if each were as likely to be of
@@ -53,16 +72,14 @@ def compare(
     Args:
       first: whether each answer of the first model was right, bool [notes].
       second: the same of the second.
-      instrument: any int that tells instruments apart, [notes].
+      instrument: what tells instruments apart, [notes].
 
     Returns:
       `n`, `both`, `only_first`, `only_second`, `neither`, `accuracy` of both,
       `instruments`, `p` of a sign-flip test over them, and `p_notes` of McNemar's test,
       which takes each note for an instrument of its own.
     """
-    _, place = np.unique(instrument, return_inverse=True)
-    differences = np.zeros(place.max(initial=-1) + 1, np.int64)
-    np.add.at(differences, place, first.astype(np.int64) - second)
+    differences = by_instrument(first, second, instrument)
     only_first = int((first & ~second).sum())
     only_second = int((~first & second).sum())
     return {

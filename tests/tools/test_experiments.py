@@ -90,9 +90,11 @@ def test_each_change_is_trained_on_every_fold_and_stands_beside_the_recipe(
         assert {"--epochs=3", "--protocol=instrument", f"--exclude={ids}"} <= {*each}
         assert each[1] == f"--flagfile={PROJECT / RECIPE}"
     unchanged, without = capsys.readouterr().out.splitlines()[-2:]
-    assert unchanged.startswith(f"| {experiments.UNCHANGED} |  | 0.750 | 0.750 | 0 | 0")
+    assert unchanged.startswith(
+        f"| {experiments.UNCHANGED} |  | 0.750 | 0.750 | 0 | 0 | 1"
+    )
     assert without == (
-        "| no mixup | `--mixup_alpha=0` | 0.750 | 0.500 | 1 | 0 | 0.75, 0.75 "
+        "| no mixup | `--mixup_alpha=0` | 0.750 | 0.500 | 1 | 0 | 1 | 0.75, 0.75 "
         "| 0.50, 0.50 | 2.0 |"
     )
     trained.clear()
@@ -130,6 +132,17 @@ def test_figures_of_another_experiment_are_refused(run, trained, tmp_path, other
     run(*common, "--common=--epochs=3")
     with pytest.raises(UserError, match="was measured with"):
         run(*common, "--common=--epochs=3", other)
+
+
+def test_chance_is_judged_over_instruments():
+    kept = {"accuracy": 0.5, "folds": [0.5], "minutes": 1.0, "n": 40}
+    wrong = [f"bass_acoustic_{i % 3:03d}-{40 + i}-100" for i in range(12)]
+    results = {
+        experiments.UNCHANGED: {**kept, "wrong": []},
+        "other": {**kept, "wrong": wrong},
+    }
+    # Twelve notes lost, of three instruments: one of eight ways is as bad.
+    assert "| 12 | 0 | 0.25 |" in experiments.row("other", [], results)
 
 
 def test_figures_of_other_notes_do_not_stand_beside_each_other():

@@ -53,8 +53,12 @@ def test_two_answers_are_joined_in_other_ways():
 def test_lost_and_won_are_against_what_is_as_it_was():
     before, after = np.array([True, True, False, False]), np.array([True] + [False] * 3)
     after = after | np.array([False, False, True, True])
-    lines = list(views_table.table({views_table.UNCHANGED: before, "other": after}))
-    assert lines[2:] == ["| as it is | 0.500 | 0 | 0 |", "| other | 0.750 | 1 | 2 |"]
+    right = {views_table.UNCHANGED: before, "other": after}
+    lines = list(views_table.table(right, np.array([1, 1, 2, 3])))
+    assert lines[2:] == [
+        "| as it is | 0.500 | 0 | 0 | 1 |",
+        "| other | 0.750 | 1 | 2 | 1 |",
+    ]
 
 
 @pytest.mark.parametrize(
