@@ -57,8 +57,10 @@ def main(arguments: list[str]) -> int:
     selected = selected_notes(records.index, flag.splits, flag.max_notes)
     files.check_writable(flag.out)
     result = audit_report.run(records, selected, builder.info.full_name)
-    audit_report.write(flag.out, result, records)
-    command.say(audit_report.lines(result))
+    try:
+        audit_report.write(flag.out, result, records)
+    finally:
+        command.say(audit_report.lines(result))
     logging.info("written to %s", flag.out)
     return command.EXIT_OK
 

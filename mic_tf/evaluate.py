@@ -13,8 +13,6 @@ the name of the protocol under which the notes were divided, with an interval ov
 instruments and the share of the test that was already heard in training.
 """
 
-import os
-
 from absl import flags, logging
 
 from mic_tf import bundled, command
@@ -100,11 +98,13 @@ def main(arguments: list[str]) -> int:
     split = flag.split or evaluator.default_split(partition)
     partition, words = division.of_part(partition, words, split)
     folder = flag.out or files.join(
-        _beside(flag.workdir or flag.model), "eval", evaluator.folder_name(name, split)
+        flag.workdir.rstrip("/") or _beside(flag.model),
+        "eval",
+        evaluator.folder_name(name, split),
     )
     files.check_writable(folder)
     if other is not None:
-        checks.check_comparable(other, records, partition.part(split))
+        checks.check_comparable(other, records, partition.part(split), name)
     found = evaluator.answers(
         subject, records, partition.part(split), batch_size=flag.batch_size
     )
@@ -122,11 +122,13 @@ def main(arguments: list[str]) -> int:
     result |= _checks(flag, subject, other, records, partition, training, found, name)
     result["remarks"] = sections.remarks(result)
     history = callbacks.read_history(flag.workdir) if flag.workdir else []
-    report.write(folder, result, found, records, subject, training, history)
-    # Last: metrics.json says that all of it is there.
-    evaluator.write(folder, result, found, records)
-    command.say(evaluator.table(result))
-    _print_effects(result)
+    try:
+        report.write(folder, result, found, records, subject, training, history)
+        # Last: metrics.json says that all of it is there.
+        evaluator.write(folder, result, found, records)
+    finally:
+        command.say(evaluator.table(result))
+        _print_effects(result)
     logging.info("written to %s", folder)
     return command.EXIT_OK
 
@@ -168,10 +170,10 @@ def _print_effects(result: dict) -> None:
 
 
 def _beside(model: str) -> str:
-    """The folder that a model is in, or is."""
-    model = model.rstrip("/")
-    is_file = model.endswith(".tflite")
-    return os.path.dirname(model) or "." if is_file else model
+    """The folder of an export, whatever names it: a part, or the work folder."""
+    from mic_tf.serving import models
+
+    return models.parts(model)[0]
 
 
 def _subject(flag: flags.FlagValues) -> tuple:

@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> int:
     asked = _asked_familiarity(flag.min_familiarity)
 
     from mic_tf import files
-    from mic_tf.audio.finding import find_audio
+    from mic_tf.audio.finding import find_audio, warn_of_unread
     from mic_tf.serving import output, prediction
     from mic_tf.serving.classifier import Classifier
     from mic_tf.serving.doubt import Doubt
@@ -101,6 +101,8 @@ def main(arguments: list[str]) -> int:
     paths = list(find_audio(_with_standard_input(arguments)))
     if not paths:
         raise UserError("-: no files on standard input; a name on each line expected")
+    for folder in filter(os.path.isdir, arguments):
+        warn_of_unread(folder)
     output.check(out)  # Before the model is read; the files are looked at then.
     classifier = Classifier.load(model)
     least = _min_familiarity(asked, classifier.contract.min_familiarity)

@@ -13,6 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from mic_tf import settings
+from tests import processes
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -305,6 +306,23 @@ def test_the_bundled_model_is_made_of_the_notes_that_its_config_names():
     assert f"mic_tf.prepare {options}" in done
     [fonts] = re.findall(r"--soundfont=(\S+)", said)
     assert all(name in script for name in fonts.split(","))
+
+
+def test_a_soundfont_that_lacks_a_new_class_is_refused_before_a_note_is_written(
+    tmp_path, monkeypatch
+):
+    path = PROJECT / "tools" / "write_new_classes.py"
+    code = f"""
+import runpy, sys
+from mic_tf.datasets.soundfont_notes import rendering
+rendering.SoundFont.has = lambda self, bank, program: program != 108
+sys.argv = ["write_new_classes.py", "--out={tmp_path / "notes"}"]
+runpy.run_path({str(path)!r}, run_name="__main__")
+"""
+    done = processes.run("-c", code)
+    assert done.returncode == 2
+    assert "has no General MIDI program 108 (kalimba)" in done.stderr
+    assert not (tmp_path / "notes").exists()
 
 
 def test_notes_of_new_classes_share_no_pitch_between_splits():

@@ -45,6 +45,13 @@ def main(arguments: list[str]) -> None:
     path = flags.FLAGS.soundfont or rendering.default_path()
     test_path = flags.FLAGS.test_soundfont or path
     banks = {each: rendering.SoundFont(each) for each in {path, test_path}}
+    for bank in banks.values():
+        for name, (program, *_) in PROGRAMS.items():
+            if not bank.has(0, program):
+                raise UserError(
+                    f"{bank.path}: has no General MIDI program {program} ({name}); a "
+                    "SoundFont with all of them expected"
+                )
     out = pathlib.Path(flags.FLAGS.out)
     for name, (program, low, high) in PROGRAMS.items():
         for split, notes in plan(name, low, high).items():

@@ -1,10 +1,13 @@
 """Audio files in folders and behind glob patterns, in a stable order."""
 
+import collections
 import functools
 import glob
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+
+from absl import logging
 
 EXTENSIONS = (
     *(".wav", ".wave", ".rf64", ".w64", ".flac", ".aif", ".aiff", ".aifc", ".caf"),
@@ -27,6 +30,17 @@ def find_unread(folder: str) -> Iterator[str]:
     for path in _walk(folder, set(), UNREAD):
         if ending_of(path) in UNREAD:
             yield path
+
+
+def warn_of_unread(folder: str) -> None:
+    """Says once how many files below a folder are passed over for their endings."""
+    endings = collections.Counter(map(ending_of, find_unread(folder)))
+    if endings:
+        logging.warning(
+            "%d files are not read: %s; convert them, as by `ffmpeg -i FILE new.flac`",
+            endings.total(),
+            ", ".join(sorted(endings)),
+        )
 
 
 def ending_of(path: str) -> str:

@@ -1,5 +1,6 @@
 """Waveforms in memory: checked, brought to 16 kHz, cut into windows."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -12,6 +13,8 @@ MIN_RATE, MAX_RATE = 8_000, 192_000
 MAX_CHANNELS = 8
 SILENCE_PEAK = 1e-3
 """A sound that swings around a constant by this, -60 dB of full scale, is silence."""
+_BEGINNING = 1 << 16
+"""Samples of which a constant is told, before a sound is resampled."""
 MAX_AMPLITUDE = 2.0**31
 """Float files in integer units are as loud as this; more overflows a spectrum."""
 
@@ -86,18 +89,26 @@ def timed(
 
 
 def resampled(blocks: Iterable[np.ndarray], rate: float) -> Iterator[np.ndarray]:
-    """Brings a stream of float32 mono blocks from a rate in Hz to 16 kHz."""
+    """Brings a stream of float32 mono blocks from a rate in Hz to 16 kHz.
+
+    Around the mean of its beginning: before and after a sound there is nothing, and a
+    constant would become a step at both ends, which rings.
+    """
     if rate == SAMPLE_RATE:
         yield from blocks
         return
     stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-    for block in blocks:
-        out = stream.resample_chunk(block)
+    blocks, beginning = iter(blocks), np.empty(0, np.float32)
+    while beginning.size < _BEGINNING and (block := next(blocks, None)) is not None:
+        beginning = np.concatenate([beginning, block]) if beginning.size else block
+    offset = np.float32(beginning[:_BEGINNING].mean() if beginning.size else 0.0)
+    for block in itertools.chain([beginning], blocks):
+        out = stream.resample_chunk(block - offset)
         if out.size:
-            yield out
+            yield out + offset
     rest = stream.resample_chunk(np.empty(0, np.float32), last=True)
     if rest.size:
-        yield rest
+        yield rest + offset
 
 
 def as_float(waveform: np.ndarray) -> np.ndarray:
@@ -112,7 +123,7 @@ def as_float(waveform: np.ndarray) -> np.ndarray:
             return waveform.astype(np.float32)
     if waveform.dtype == np.uint8:
         return waveform.astype(np.float32) / 128.0 - 1.0
-    if waveform.dtype in (np.int16, np.int32):
+    if waveform.dtype.newbyteorder("=") in (np.int16, np.int32):
         samples = waveform.astype(np.float32)
         samples *= np.float32(-1.0 / np.iinfo(waveform.dtype).min)
         return samples

@@ -174,6 +174,10 @@ def _reusable(folder: str, asked: NoteBuilder | None, overwrite: bool) -> bool:
         metadata = files.read_json(files.join(folder, _METADATA_FILE))
     except UserError as error:
         raise UserError(f"{error}; --overwrite makes the set anew") from error
+    if not isinstance(metadata, dict):
+        raise UserError(
+            f"{folder}/{_METADATA_FILE}: damaged; --overwrite makes the set anew"
+        )
     left_out = metadata.get("left_out", 0)
     note = f" ({left_out} notes or files were left out of it)" if left_out else ""
     there = metadata.get("settings")

@@ -79,16 +79,21 @@ def _matched(path: str, records: Records) -> int:
     return int(np.isin(records.index.ids, sorted(read_exclusions(path))).sum())
 
 
-def check_comparable(other: Subject, records: Records, selected: np.ndarray) -> None:
-    """Refuses notes of families that the model of `--compare` does not know.
+def check_comparable(
+    other: Subject, records: Records, selected: np.ndarray, dataset: str
+) -> None:
+    """Refuses, before anything is measured, what `comparison_with` could not.
 
     Raises:
-      UserError: there are such notes.
+      UserError: notes are of families that the model of `--compare` does not know, or
+        nobody knows any more what it was trained on.
     """
     try:
         evaluator.translated(other, records, selected)
+        division.partition_for(other.trained_on, records, dataset)
     except UserError as error:
-        raise UserError(f"--compare: {error}") from error
+        message = str(error).removeprefix(f"{other.name}: ")
+        raise UserError(f"--compare={other.name}: {message}") from error
 
 
 def comparison_with(
@@ -113,11 +118,8 @@ def comparison_with(
     """
     selected = np.zeros(len(records.index), bool)
     selected[found.rows] = True
+    partition, words = division.partition_for(other.trained_on, records, dataset)
     theirs = evaluator.answers(other, records, selected, batch_size)
-    try:
-        partition, words = division.partition_for(other.trained_on, records, dataset)
-    except UserError as error:
-        raise UserError(f"--compare={other.name}: {error}") from error
     if not np.array_equal(theirs.rows, found.rows):
         raise ValueError("two passes over the same notes differ in their order")
     heard = partition.heard & selected

@@ -224,7 +224,8 @@ def response(
     if settings.band_pass_octaves:
         octave = np.log2(hertz / _LOW_CUT_FROM)
         most = settings.band_pass_octaves
-        low = tf.where(draws[:, 5:6] < 1 / 3, most * draws[:, 6:7], -1.0)
+        uncut = min(-1.0, float(octave[0]))
+        low = tf.where(draws[:, 5:6] < 1 / 3, most * draws[:, 6:7], uncut)
         high = tf.where(draws[:, 7:8] < 1 / 3, most * draws[:, 8:9], -1.0)
         beyond = tf.maximum(low - octave, 0.0)
         beyond += tf.maximum(high - (octave[-1] - octave), 0.0)

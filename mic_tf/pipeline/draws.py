@@ -18,6 +18,10 @@ from mic_tf.pipeline.family_shards import FamilyShards
 from mic_tf.tracing import as_written
 
 _FILES_AT_ONCE = 16
+_FILES_OF_A_FAMILY_AT_ONCE = 1
+"""An epoch takes a part of a frequent family. Of files that are all begun together it
+would be the same part each time; of one after the other in a new order it is others.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +151,14 @@ def drawn_from_families(
         buffer = max(1, draw.shuffle_buffer // len(families))
         seed = draw.seed + int(family) + 1
         streams.append(
-            _PassStream(record_files, numbers, selected.astype(float), seed, buffer)
+            _PassStream(
+                record_files,
+                numbers,
+                selected.astype(float),
+                seed,
+                buffer,
+                files_at_once=_FILES_OF_A_FAMILY_AT_ONCE,
+            )
         )
     return _chosen(streams, target[families], draw)
 
@@ -199,6 +210,7 @@ class _PassStream:
       acceptance: probability with which a pass takes each note, float [notes].
       seed: decides, with epoch and pass, what is taken and in which order.
       shuffle_buffer: records held in memory to mix their order.
+      files_at_once: how many are read in turn.
     """
 
     def __init__(
@@ -208,6 +220,7 @@ class _PassStream:
         acceptance: np.ndarray,
         seed: int,
         shuffle_buffer: int,
+        files_at_once: int = _FILES_AT_ONCE,
     ):
         self._numbers = tf.constant(numbers, tf.int64)
         self._paths = tf.constant(record_files.paths)
@@ -217,6 +230,7 @@ class _PassStream:
         self._acceptance = tf.constant(acceptance, tf.float32)
         self._seed = seed
         self._shuffle_buffer = shuffle_buffer
+        self._files_at_once = files_at_once
 
     def passes(self, epoch: tf.Tensor) -> tf.data.Dataset:
         """Pairs (serialized record, row), pass after pass without end."""
@@ -249,7 +263,7 @@ class _PassStream:
         in_order = tf.gather(self._numbers, tf.argsort(shuffled))
         dataset = tf.data.Dataset.from_tensor_slices(in_order).interleave(
             of_file,
-            cycle_length=_FILES_AT_ONCE,
+            cycle_length=self._files_at_once,
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )

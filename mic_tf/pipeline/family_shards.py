@@ -58,7 +58,7 @@ def write(builder: tfds.core.DatasetBuilder) -> FamilyShards:
     plan = _plan(index)
     manifest = files.join(folder, _MANIFEST)
     shards = _shards(folder, plan)
-    with one_at_a_time(str(builder.data_path)):
+    with one_at_a_time(folder):
         if files.exists(manifest):
             fault = _fault(files.read_json(manifest), _content(index, plan), shards)
             if not fault:

@@ -84,6 +84,6 @@ def open_export(source: str) -> Exported | None:
         ),
         temperature=contract.temperature,
         summary=contract.training,
-        checksum=origin.snapshot.checksum,
+        checksum=contract.training.get("weights", origin.snapshot.checksum),
     )
     return Exported(run, contract.results, known)

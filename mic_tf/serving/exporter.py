@@ -90,7 +90,7 @@ def export(
         embedding_width=networks.embedding(run.model).shape[1],
         temperature=float(run.temperature),
         versions=workfolder.versions(),
-        training=run.summary,
+        training={**run.summary, "weights": run.checksum},
         results=_results(run.workdir) if results is None else results,
         settings=settings.to_dict(run.settings),
         weights=starting.WEIGHTS if weights else "",

@@ -16,9 +16,10 @@ from mic_tf.errors import UserError
 from mic_tf.serving import allowed_ops, familiarity
 from mic_tf.serving import contract as contracts
 from mic_tf.taxonomy import NOTE_SAMPLES
+from mic_tf.training import snapshots
 
 SAVED_MODEL = "saved_model"
-_EXPORT, _SUMMARY = "export", "summary.json"
+_EXPORT, _BEST = "export", "best"
 """As in a work folder; `workfolder`, which says so too, imports Keras."""
 TFLITE_SUFFIX = ".tflite"
 
@@ -57,14 +58,14 @@ def _warn_of_its_training(folder: str, contract: contracts.Contract) -> None:
     """Says of an export that its training was not finished, or went on since."""
     if words := contract.training.get("unfinished"):
         logging.warning("%s: exported before its training was done (%s)", folder, words)
+    weights = contract.training.get("weights")  # Earlier programs did not say it.
     workdir, name = os.path.split(os.path.abspath(folder))
-    summary = files.join(workdir, _SUMMARY)
-    if files.is_remote(folder) or name != _EXPORT or not files.exists(summary):
+    if not weights or files.is_remote(folder) or name != _EXPORT:
         return
-    now = None
-    with contextlib.suppress(UserError, AttributeError):  # Damaged: not this one's.
-        now = files.read_json(summary).get("selected")
-    if now and now != contract.training.get("selected"):
+    best = None
+    with contextlib.suppress(UserError):  # Damaged: not this one's.
+        best = snapshots.newest(os.path.join(workdir, _BEST))
+    if best and best.checksum != weights:
         logging.warning(
             "%s: its training went on since then, to other weights; export it again",
             folder,

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -48,10 +49,10 @@ def neighbours(
       For each file in order its neighbours, the most similar first, or its error or
       why it has none.
     """
-    known: dict[str, tuple[str, np.ndarray]] = {}
+    known: dict[Any, tuple[str, np.ndarray]] = {}
     for path, answer in answers:
         if isinstance(answer, Answer) and not answer.silent:
-            known.setdefault(os.path.realpath(path), (path, answer.embedding))
+            known.setdefault(_identity(path), (path, answer.embedding))
     row_of = {file: row for row, file in enumerate(known)}
     names = [path for path, _ in known.values()]
     unit = metrics.unit(np.array([embedding for _, embedding in known.values()]))
@@ -66,12 +67,21 @@ def neighbours(
         if not most:
             yield Neighbour(path, error="no other file to compare it with")
             continue
-        own = row_of[os.path.realpath(path)]
+        own = row_of[_identity(path)]
         similarity = unit @ unit[own]
         similarity[own] = -np.inf
         order = np.argsort(-similarity, kind="stable")[:most]
         for rank, other in enumerate(order, start=1):
             yield Neighbour(path, rank, names[other], float(similarity[other]))
+
+
+def _identity(path: str) -> Any:
+    """The same for all names of one file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino
 
 
 class Csv(rows.Layout):

@@ -43,18 +43,20 @@ class Trainee(keras.Model):
         waveform, family, weight = batch
         settings = self._settings
         target = tf.one_hot(family, self._num_families)
-        # Mixed as its families are; without class weights all weigh the same.
+        # Each part of a mixed note weighs what its family does; without class weights
+        # all weigh the same.
         mixing_weights = (
             settings.data.balance == "class_weight" and settings.augment.mixup_alpha
         )
         if mixing_weights:
-            target = tf.concat([target, weight[:, tf.newaxis]], axis=1)
+            target *= weight[:, tf.newaxis]
         with randomness.step_randomness(settings.train.seed, self.optimizer.iterations):
             waveform, target = augment.augment_waveforms(
                 waveform, target, settings.augment
             )
             if mixing_weights:
-                target, weight = target[:, :-1], target[:, -1]
+                weight = tf.reduce_sum(target, axis=1)
+                target = tf.math.divide_no_nan(target, weight[:, tf.newaxis])
             log_mel = augment.augment_log_mel(
                 self._frontend(waveform, training=True),
                 settings.augment,

@@ -31,7 +31,7 @@ LOGS = "logs"
 EVALUATION = "eval"
 EXPORT = "export"
 
-OUTDATED = "measured before the training went on; evaluate again"
+OUTDATED = "of other weights or another temperature; evaluate again"
 
 _FIGURES = (
     *("dataset", "split", "protocol", "n"),
@@ -166,14 +166,19 @@ def read_metrics(path: str) -> dict[str, Any]:
 
 
 def is_of_another_model(workdir: str, result: dict[str, Any]) -> bool:
-    """Whether figures are not of the weights and temperature that a work folder has."""
+    """Whether figures are not of the weights and temperature that a work folder has.
+
+    An earlier program did not say of which they are.
+    """
     if "unfinished" in result and files.exists(files.join(workdir, SUMMARY)):
         return True
-    if "weights" not in result:  # An earlier program did not say it.
-        return False
-    best = snapshots.newest(files.join(workdir, BEST))
-    now = (best.checksum if best else None, _temperature(workdir) or 1.0)
-    return (result["weights"], result.get("temperature")) != now
+    temperature = _temperature(workdir) or 1.0
+    if result.get("temperature", temperature) != temperature:
+        return True
+    best = None
+    with contextlib.suppress(UserError):  # Nobody knows, if they are damaged or gone.
+        best = snapshots.newest(files.join(workdir, BEST))
+    return best is not None and result.get("weights", best.checksum) != best.checksum
 
 
 def read_config(workdir: str) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 
+from mic_tf.audio import finding
 from mic_tf.audio.finding import find_audio
 
 
@@ -25,6 +26,15 @@ def found(folder: pathlib.Path, *arguments: str) -> list[str]:
 
 def test_a_folder_is_searched_recursively_in_the_order_of_names(folder):
     assert found(folder, "") == ["a.FLAC", "b.wav", "sub/c.mp3"]
+
+
+def test_files_of_other_endings_are_counted_in_a_warning(folder, caplog):
+    finding.warn_of_unread(str(folder))
+    assert not caplog.messages
+    for name in ("x.m4a", "sub/y.M4A", "sub/z.wma"):
+        (folder / name).touch()
+    finding.warn_of_unread(str(folder))
+    assert "3 files are not read: .m4a, .wma; convert them" in caplog.text
 
 
 def test_a_file_given_by_name_is_taken_whatever_its_extension(folder):

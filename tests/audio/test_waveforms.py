@@ -42,6 +42,20 @@ def test_a_rate_is_taken_to_16_khz():
     assert only_window(np.zeros(48_000), 48_000).size == 16_000
 
 
+@pytest.mark.parametrize("rate", [8_000, 44_100, 192_000])
+def test_an_offset_at_another_rate_stays_a_constant(rate):
+    noise = 1e-4 * np.random.default_rng(0).standard_normal(2 * rate)
+    assert waveforms.is_silent(only_window(0.7 + noise, rate))
+    sine = 0.2 * np.sin(2 * np.pi * 440 * np.arange(2 * rate) / rate)
+    moved, plain = only_window(0.3 + sine, rate), only_window(sine, rate)
+    np.testing.assert_allclose(moved - 0.3, plain, atol=1e-4)
+
+
+def test_integers_of_the_other_byte_order_are_read():
+    window = only_window(np.full(800, 2**14).astype(">i2"))
+    np.testing.assert_array_equal(window, np.full(800, 0.5, np.float32))
+
+
 @pytest.mark.parametrize(
     ("waveform", "rate", "message"),
     [

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mic_tf.errors import UserError
-from mic_tf.evaluation import division, evaluator, sections
+from mic_tf.evaluation import checks, division, evaluator, sections
 from mic_tf.pipeline import batches
 from mic_tf.training import trainer, workfolder
 from tests.conftest import make_note, write_dataset
@@ -191,6 +191,19 @@ def test_family_that_the_model_does_not_know_is_named(run, tmp_path):
         UserError, match="does not know the family 'kazoo'; it knows bass"
     ):
         evaluator.answers(evaluator.subject_of_run(run), records, np.ones(1, bool))
+
+
+def test_what_cannot_be_compared_is_said_before_anything_is_measured(run, tmp_path):
+    note = make_note("kazoo", 0, 60, families=("kazoo",))
+    builder = write_dataset(
+        tmp_path, {"test": [note]}, name="sample_folder", shards=1, families=("kazoo",)
+    )
+    other = evaluator.subject_of_run(run)
+    message = f"^--compare={run.workdir}: does not know the family 'kazoo'"
+    with pytest.raises(UserError, match=message):
+        checks.check_comparable(
+            other, batches.open_records(builder), np.ones(1, bool), "sample_folder"
+        )
 
 
 def test_calibration_is_stored_and_used(run, records):

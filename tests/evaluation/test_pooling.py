@@ -158,8 +158,8 @@ def test_a_fold_that_was_trained_on_after_its_test_is_refused(tmp_path):
     workdir = write_fold(tmp_path, 1)
     path = tmp_path / "fold1/eval/nsynth_jsonwav-test/metrics.json"
     result = json.loads(path.read_text())
-    path.write_text(json.dumps({**result, "weights": "0badcafe", "temperature": 1.0}))
-    with pytest.raises(UserError, match="measured before the training went on"):
+    path.write_text(json.dumps({**result, "weights": "0badcafe", "temperature": 0.5}))
+    with pytest.raises(UserError, match="of other weights or another temperature"):
         pooling.pool([workdir])
 
 

@@ -19,6 +19,13 @@ def decibels():
     return tf.constant(np.maximum(fall + bands, -TOP_DB), tf.float32)
 
 
+def test_bands_below_20_hz_are_cut_of_no_more_notes_than_others(decibels):
+    settings = AugmentSettings(band_pass_octaves=1.5)
+    hertz = np.geomspace(5.0, 7600.0, 64).astype(np.float32)
+    curve = at_step(1, recording.response, decibels, settings, hertz).numpy()
+    assert 0.1 < (curve[:, 0, 0] < 0).mean() < 0.6
+
+
 def test_result_is_relative_to_its_maximum_and_clipped_as_the_front_end_does(decibels):
     settings = AugmentSettings(
         crop_seconds=1.0,

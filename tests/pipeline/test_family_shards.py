@@ -55,6 +55,25 @@ def test_each_family_goes_through_its_notes_before_one_comes_again(builder):
         assert len(set(notes[:count])) == count
 
 
+def test_epochs_that_take_a_part_of_a_family_hear_all_of_it_in_time(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(family_shards, "_NOTES_PER_FILE", 8)
+    notes = [make_note("bass", i, 40 + i) for i in range(64)]
+    notes += [make_note("vocal", 0, 50)]
+    builder = write_dataset(tmp_path, {"train": notes}, shards=2)
+    family_shards.write(builder)
+    # Half of an epoch's 65 notes are the one of vocal, so it takes half of bass.
+    records = batches.open_records(builder)
+    shards = family_shards.load(builder, records.index)
+    target = balance(records.index.counts(np.ones(65, bool)), "streams", 1.0).target
+    draw = Draw(notes_per_epoch=65, seed=0, shuffle_buffer=2)
+    drawn = draws.drawn_from_families(shards, np.ones(65, bool), target, draw)
+    rows = [int(row) for _, row in drawn.take(12 * 65).as_numpy_iterator()]
+    assert len(set(rows[:65])) < 50
+    assert len(set(rows)) == 65
+
+
 def test_order_is_a_function_of_seed_and_place(builder):
     family_shards.write(builder)
     whole = streamed(builder, 60)
@@ -152,7 +171,7 @@ def test_two_processes_do_not_write_the_files_of_one_set(builder):
     written = family_shards.write(builder)
     os.remove(written.paths[0])
     refused = pytest.raises(UserError, match="another process is preparing it")
-    with preparation.one_at_a_time(str(builder.data_path)), refused:
+    with preparation.one_at_a_time(os.path.dirname(written.paths[0])), refused:
         family_shards.write(builder)
     assert not os.path.exists(written.paths[0])
     assert family_shards.write(builder).paths == written.paths

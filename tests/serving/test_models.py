@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from mic_tf.errors import UserError
-from mic_tf.serving import models
+from mic_tf.serving import exporter, models
 from mic_tf.taxonomy import NOTE_SAMPLES
 from mic_tf.training import workfolder
 
@@ -27,26 +27,27 @@ def test_a_model_that_may_not_be_looked_at_is_refused_with_the_reason(monkeypatc
 
 
 def test_an_export_of_an_earlier_state_of_its_run_is_warned_of(
-    tiny_workdir, tiny_export, tmp_path, caplog
+    tiny_workdir, tmp_path, caplog
 ):
-    folder = tmp_path / "run" / "export"
-    shutil.copytree(tiny_export, folder)
-    models.open_model(str(tmp_path / "run"))
-    assert "its training was not" not in caplog.text
-    contract = json.loads((folder / "contract.json").read_text())
-    selected = {"selected": {"epoch": 12}}
-    contract["training"] |= {"unfinished": "4 of 12 epochs", "selected": {"epoch": 4}}
-    (folder / "contract.json").write_text(json.dumps(contract))
-    (tmp_path / "run" / workfolder.SUMMARY).write_text(json.dumps(selected))
+    workdir = tmp_path / "run"
+    shutil.copytree(
+        tiny_workdir, workdir, ignore=shutil.ignore_patterns("export", "eval")
+    )
+    exporter.export(workfolder.load_run(str(workdir)), str(workdir / "export"))
     caplog.clear()
-    models.open_model(str(tmp_path / "run"))
+    models.open_model(str(workdir))
+    assert not caplog.messages
+    contract = json.loads((workdir / "export" / "contract.json").read_text())
+    contract["training"] |= {"unfinished": "4 of 12 epochs", "weights": "0badcafe"}
+    (workdir / "export" / "contract.json").write_text(json.dumps(contract))
+    models.open_model(str(workdir))
     assert "exported before its training was done (4 of 12 epochs)" in caplog.text
     assert "its training went on since then, to other weights" in caplog.text
-    contract["training"] = selected
-    (folder / "contract.json").write_text(json.dumps(contract))
+    # Elsewhere nobody knows, and nobody does of a model of an earlier program.
+    (workdir / "export").rename(tmp_path / "elsewhere")
     caplog.clear()
-    models.open_model(str(folder / "saved_model"))
-    assert not caplog.messages
+    models.open_model(str(tmp_path / "elsewhere"))
+    assert len(caplog.messages) == 1
 
 
 def test_room_for_windows_is_read_where_it_is():

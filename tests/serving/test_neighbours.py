@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import os
 
 import numpy as np
 
@@ -43,6 +44,11 @@ def test_a_file_that_is_named_twice_is_one_neighbour_and_none_of_its_own(tmp_pat
     found = list(neighbours.neighbours(answers, 3))
     assert [n.file for n in found] == [path for path, _ in answers]
     assert [n.neighbour for n in found] == [linked, first, linked, first]
+    (tmp_path / "up.wav").touch()
+    os.link(tmp_path / "up.wav", tmp_path / "hard.wav")
+    hard = str(tmp_path / "hard.wav")
+    found = list(neighbours.neighbours([*answers, (hard, answer(0, 1))], 3))
+    assert [n.neighbour for n in found] == [linked, first, linked, first, first]
 
 
 def test_no_more_neighbours_than_other_files():

@@ -109,14 +109,17 @@ def test_weights_that_a_full_disk_cut_short_are_written_anew(
 def test_a_start_from_a_run_that_is_not_finished_is_warned_of(
     tiny_workdir, export, own_classes, tmp_path, caplog
 ):
-    warning = f"{tiny_workdir}: its training is not finished (some of 10 epochs)"
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(tiny_workdir, unfinished)
+    (unfinished / "summary.json").unlink()
+    warning = f"{unfinished}: its training is not finished (some of 10 epochs)"
     with caplog.at_level(logging.INFO, logger="absl"):
         fine_tuned(export, own_classes, tmp_path / "a")
         assert f"start from {export}, epoch 1: " in caplog.text
         assert warning not in caplog.text
-        fine_tuned(tiny_workdir, own_classes, tmp_path / "b")
+        fine_tuned(unfinished, own_classes, tmp_path / "b")
     assert caplog.text.count(warning) == 1
-    assert f"start from {tiny_workdir}, epoch 1: " in caplog.text
+    assert f"start from {unfinished}, epoch 1: " in caplog.text
 
 
 def test_other_classes_start_from_an_export_with_a_new_head(

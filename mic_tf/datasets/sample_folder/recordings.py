@@ -1,6 +1,5 @@
 """What a person's folder or CSV file says about each recording."""
 
-import collections
 import csv
 import dataclasses
 import os
@@ -9,7 +8,7 @@ from collections.abc import Iterator
 
 from absl import logging
 
-from mic_tf.audio.finding import EXTENSIONS, ending_of, find_audio, find_unread
+from mic_tf.audio.finding import EXTENSIONS, ending_of, find_audio, warn_of_unread
 from mic_tf.datasets.problems import Problems, printable
 from mic_tf.datasets.schema import UNKNOWN, composed
 from mic_tf.errors import UserError
@@ -61,8 +60,8 @@ def find(source: str, problems: Problems) -> list[Recording]:
     if not source:
         raise UserError("sample_folder needs --source=FOLDER or --source=FILE.csv")
     if os.path.isdir(source):
+        warn_of_unread(source)
         found = list(_in_folder(source, problems))
-        _warn_of_unread(source)
     elif os.path.isfile(source):
         found = list(_in_csv(source, problems))
     else:
@@ -83,16 +82,6 @@ def _warn_of_case(families: set[str]) -> None:
     for alike in by_letters.values():
         if len(alike) > 1:
             logging.warning("classes that differ in case alone: %s", ", ".join(alike))
-
-
-def _warn_of_unread(folder: str) -> None:
-    endings = collections.Counter(map(ending_of, find_unread(folder)))
-    if endings:
-        logging.warning(
-            "%d files are not read: %s; convert them, as by `ffmpeg -i FILE new.flac`",
-            endings.total(),
-            ", ".join(sorted(endings)),
-        )
 
 
 def _in_folder(source: str, problems: Problems) -> Iterator[Recording]:

@@ -127,20 +127,13 @@ def to_records(
       silent: takes path and start of the other windows.
 
     Raises:
-      UserError: the file cannot be read, or has silent windows only.
+      UserError: the file cannot be read.
     """
-    heard = False
     for suffix, waveform in _windows(recording.path):
         if waveforms.is_silent(waveform):
             silent.append(f"{recording.path}{suffix}")
-            continue
-        heard = True
-        yield _to_record(recording, instrument, suffix, waveform)
-    if not heard:
-        raise UserError(
-            f"{recording.path}: nothing but silence (within {waveforms.SILENCE_PEAK} "
-            "of a constant); a sound expected"
-        )
+        else:
+            yield _to_record(recording, instrument, suffix, waveform)
 
 
 def _windows(path: str) -> Iterator[tuple[str, np.ndarray]]:

@@ -119,8 +119,12 @@ class SoundFont:
             )
             for bank in _BANKS
             for program in PROGRAMS
-            if self._synth.sfpreset_name(self._id, bank, program.number)
+            if self.has(bank, program.number)
         )
+
+    def has(self, bank: int, program: int) -> bool:
+        """Whether there is such a preset."""
+        return bool(self._synth.sfpreset_name(self._id, bank, program))
 
     def render(self, note: PlannedNote) -> np.ndarray:
         """A note as int16 [64000] at 16 kHz: 3 s held, 1 s release, never clipped.
