@@ -246,9 +246,10 @@ def roll(log_mel: tf.Tensor, most_bands: int) -> tf.Tensor:
 
 
 def mask(log_mel: tf.Tensor, axis: int, widest: int, name: str) -> tf.Tensor:
-    """Silences a random stretch of each log-mel along one axis.
+    """Hides a random stretch of each log-mel along one axis behind the note's mean.
 
-    Park et al. 2019, "SpecAugment". The stretch gets the note's own mean.
+    Park et al. 2019, "SpecAugment". A stretch begins anywhere between two places, so
+    the very first, the attack or the lowest band, is never hidden.
 
     Args:
       log_mel: [batch, frames, n_mels].
