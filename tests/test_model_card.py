@@ -163,6 +163,8 @@ def test_the_card_tells_networks_apart_and_counts_the_notes_of_the_archives(run)
 def test_figures_of_another_run_are_refused(run, other):
     path = run / "run" / "eval" / "nsynth_jsonwav-valid" / "metrics.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **other}))
+    fitted = {"temperature": other.get("temperature", 1.7)}
+    (run / "run" / "calibration.json").write_text(json.dumps(fitted))
     done = write_card(run)
     assert done.returncode == 2
     assert "not the run that" in done.stderr and not done.stdout
