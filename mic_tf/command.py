@@ -183,9 +183,14 @@ def say(text: str) -> None:
         # The reader (`| head`) has all it wanted.
         leave_standard_output()
     except OSError as error:
-        leave_standard_output()
-        reason = os.strerror(error.errno or 0)
-        raise UserError(f"standard output: cannot be written: {reason}") from error
+        raise unwritable(error) from error
+
+
+def unwritable(error: OSError) -> UserError:
+    """What is said of standard output that failed; nothing more is written there."""
+    leave_standard_output()
+    reason = os.strerror(error.errno or 0)
+    return UserError(f"standard output: cannot be written: {reason}")
 
 
 def leave_standard_output() -> None:

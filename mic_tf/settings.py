@@ -473,11 +473,11 @@ def from_flags(section: type[T], flag_values: flags.FlagValues = flags.FLAGS) ->
       UserError: one is no number, which absl's bounds let through.
     """
     names = [field.name for field in dataclasses.fields(section)]
-    for name in names:
-        value = flag_values[name].value
+    values = {name: flag_values[name].value for name in names}
+    for name, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"--{name}={value}: a number expected")
-    return section(**{name: flag_values[name].value for name in names})
+    return section(**values)
 
 
 def given_in_flags(flag_values: flags.FlagValues = flags.FLAGS) -> set[str]:

@@ -173,7 +173,7 @@ def _read(workdir: str) -> Fold:
         raise UserError(f"{predictions}: no column {min(missing)}; evaluate it again")
     figures = files.join(folder, "metrics.json")
     result = workfolder.read_metrics(figures)
-    if workfolder.is_of_another_model(workdir, result):
+    if not workfolder.is_of(workfolder.model_now(workdir), result):
         raise UserError(f"{figures}: {workfolder.OUTDATED}")
     if result["n"] != len(rows):
         raise UserError(f"{predictions}: {len(rows)} notes, {result['n']} expected")

@@ -91,11 +91,10 @@ def _heard_before(result: dict[str, Any]) -> str:
         return "100%"
     found = result.get("leakage", {})
     share, twins = found.get("instrument_share"), found.get("twin_share")
-    # Some of what was heard could not be looked at.
-    least = "at least " if "leakage_unchecked" in result else ""
-    words = (
-        "not known" if share is None else f"{least if share < 1.0 else ''}{share:.0%}"
-    )
+    words = "not known" if share is None else f"{share:.0%}"
+    if share is not None and share < 1.0 and "leakage_unchecked" in result:
+        # Some of what was heard could not be looked at.
+        words = f"at least {words}"
     return f"{words}, near twins of {twins:.1%}" if twins else words
 
 

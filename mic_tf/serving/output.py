@@ -208,10 +208,7 @@ def _standard_output(beginning: str, for_people: bool) -> Iterator[Write]:
         except BrokenPipeError:
             raise
         except OSError as error:
-            command.leave_standard_output()
-            raise UserError(
-                f"standard output: cannot be written: {files.reason(error)}"
-            ) from error
+            raise command.unwritable(error) from error
 
     try:
         yield write

@@ -142,13 +142,13 @@ def evaluations(workdir: str) -> list[dict[str, Any]]:
     Raises:
       UserError: a file is not what `evaluate` writes.
     """
-    found = []
+    found, model = [], model_now(workdir)
     for path in metrics_paths(workdir):
         result = read_metrics(path)
-        if is_of_another_model(workdir, result):
-            logging.warning("%s: %s; left out", path, OUTDATED)
-        else:
+        if is_of(model, result):
             found.append(result)
+        else:
+            logging.warning("%s: %s; left out", path, OUTDATED)
     return found
 
 
@@ -165,20 +165,23 @@ def read_metrics(path: str) -> dict[str, Any]:
     return result
 
 
-def is_of_another_model(workdir: str, result: dict[str, Any]) -> bool:
-    """Whether figures are not of the weights and temperature that a work folder has.
+def model_now(workdir: str) -> dict[str, Any]:
+    """What figures of the model that a work folder has say of it, for `is_of`.
 
-    An earlier program did not say of which they are.
+    Nothing of weights that are damaged or gone: nobody knows.
     """
-    if "unfinished" in result and files.exists(files.join(workdir, SUMMARY)):
-        return True
-    temperature = _temperature(workdir) or 1.0
-    if result.get("temperature", temperature) != temperature:
-        return True
-    best = None
-    with contextlib.suppress(UserError):  # Nobody knows, if they are damaged or gone.
-        best = snapshots.newest(files.join(workdir, BEST))
-    return best is not None and result.get("weights", best.checksum) != best.checksum
+    model: dict[str, Any] = {"temperature": _temperature(workdir) or 1.0}
+    if files.exists(files.join(workdir, SUMMARY)):
+        model["unfinished"] = None
+    with contextlib.suppress(UserError):
+        if best := snapshots.newest(files.join(workdir, BEST)):
+            model["weights"] = best.checksum
+    return model
+
+
+def is_of(model: dict[str, Any], result: dict[str, Any]) -> bool:
+    """Whether a `metrics.json` is of this model; earlier programs did not say it."""
+    return all(result.get(key, value) == value for key, value in model.items())
 
 
 def read_config(workdir: str) -> dict[str, Any] | None:

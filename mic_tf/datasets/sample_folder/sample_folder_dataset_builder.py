@@ -85,17 +85,13 @@ class NotesOfFile:
         Where files may be left out each is read to its end first: all of it or nothing.
         """
         path = self.recording.path
-        silent: list[str] = []
         try:
             if problems.skip:
                 _read_through(path)
-            for example in to_records(self.recording, self.instrument, silent):
+            for example in to_records(self.recording, self.instrument, problems):
                 yield example["id"], example
         except UserError as error:
             problems.report(path, str(error).removeprefix(f"{path}: "))
-            return
-        for window in silent:
-            problems.leave_out(window, "silence")
 
 
 def marks_of(path: str) -> bytes:
@@ -117,21 +113,21 @@ def marks_of(path: str) -> bytes:
 
 
 def to_records(
-    recording: Recording, instrument: str, silent: list[str]
+    recording: Recording, instrument: str, problems: Problems
 ) -> Iterator[dict[str, Any]]:
     """Yields the records of a file: one for each 4 s window that is not silent.
 
     Args:
       recording: the file.
       instrument: its instrument's name in the data set.
-      silent: takes path and start of the other windows.
+      problems: takes path and start of the other windows.
 
     Raises:
       UserError: the file cannot be read.
     """
     for suffix, waveform in _windows(recording.path):
         if waveforms.is_silent(waveform):
-            silent.append(f"{recording.path}{suffix}")
+            problems.leave_out(f"{recording.path}{suffix}", "silence")
         else:
             yield _to_record(recording, instrument, suffix, waveform)
 
